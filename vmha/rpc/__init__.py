@@ -1,0 +1,1 @@
+"""gRPC plumbing: options, servers, channels, interceptors, errors, validation."""

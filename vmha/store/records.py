@@ -1,0 +1,193 @@
+"""Typed records: what the store hands out and takes. No Redis in here.
+
+Times are Unix seconds on Redis's clock (one clock for all); spans that a decision needs are computed against that clock inside
+the script that reads them, and come as `*_in_s` or `*_age_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmha.model import (
+    ClusterConfig,
+    EvacuationState,
+    HostConfig,
+    HostFacts,
+    HostState,
+    ProofKind,
+    VmFacts,
+    VmOutcome,
+    VmState,
+    VmStep,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRecord:
+    """A cluster. `version` grows with every change of it, its hosts' configuration or its groups; `config_version` is R18's."""
+
+    cluster_id: str
+    config: ClusterConfig
+    ha_enabled: bool
+    version: int
+    config_version: int
+    store_generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRecord:
+    """A host: what the operator configured and what the manager decided.
+
+    Attributes:
+        version: Grows with every change of config or maintenance; the contract's etag.
+        incarnation: The registration in force; 0 when none.
+        incarnation_revoked: Set when the host was confirmed down (R17): heartbeats of it are never acked again.
+        fence_epoch: Grows with every confirmed failure: max(old + 1, Unix ms).
+        confirmed_off_by: The operator who stated that the host is off, for `confirmed_off_epoch`; empty when none did.
+    """
+
+    host_id: str
+    cluster_id: str
+    config: HostConfig
+    version: int
+    state: HostState = HostState.UNKNOWN
+    state_reason: str = ""
+    state_message: str = ""
+    state_time_s: float = 0.0
+    boot_id: str = ""
+    incarnation: int = 0
+    incarnation_revoked: bool = False
+    fence_epoch: int = 0
+    in_maintenance: bool = False
+    incident_id: str = ""
+    facts: HostFacts | None = None
+    confirmed_off_by: str = ""
+    confirmed_off_epoch: int = 0
+    confirmed_off_time_s: float = 0.0
+    self_fencing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspectRecord:
+    """A host under suspicion. `confirm_in_s` is negative when the cooldown is over."""
+
+    host_id: str
+    boot_id: str
+    since_age_s: float
+    confirm_in_s: float
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """A confirmed failure of a host. `incident_id` is the UUID that the evacuator gets as request_id."""
+
+    incident_id: str
+    host_id: str
+    boot_id: str
+    incarnation: int
+    fence_epoch: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmRecord:
+    """One VM: who owns it, under which epoch, and what it is.
+
+    Attributes:
+        owner_incarnation: The owner's registration under which it owns the VM.
+        claim_id: The evacuation that made the present owner its owner; empty when none did.
+        autostart: libvirt's flag before vmha took it over.
+    """
+
+    vm_id: str
+    name: str
+    owner_host_id: str
+    owner_incarnation: int
+    epoch: int
+    desired_state: VmState
+    state: VmState
+    state_reason: str = ""
+    domain_xml: str = ""
+    facts: VmFacts = field(default_factory=VmFacts)
+    claim_id: str = ""
+    autostart: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmObservation:
+    """What a host's agent says of one VM now. Empty `domain_xml` and None facts: unchanged."""
+
+    vm_id: str
+    name: str
+    state: VmState
+    state_reason: str = ""
+    domain_xml: str = ""
+    facts: VmFacts | None = None
+    epoch: int = 0
+    autostart: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvacuationRecord:
+    """The head of an evacuation's journal. Counters are derived from its VMs' entries when it is read."""
+
+    evacuation_id: str
+    cluster_id: str
+    host_id: str
+    fence_epoch: int
+    incarnation: int
+    state: EvacuationState
+    reason: str = ""
+    message: str = ""
+    proof: ProofKind = ProofKind.UNPROVEN
+    sequence: int = 0
+    start_time_s: float = 0.0
+    proof_time_s: float = 0.0
+    end_time_s: float = 0.0
+    leader_term: int = 0
+    cancel_requested: bool = False
+    counts: Mapping[VmOutcome, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmEntry:
+    """One VM's entry in an evacuation's journal.
+
+    Attributes:
+        source_epoch: The ownership epoch that the plan was made for; the claim compares with it.
+        epoch: The ownership epoch of this start; 0 before it is claimed.
+        target_incarnation: The target's registration that the start is made for (R12).
+        attempts: Targets that definitely refused the start so far, in order.
+    """
+
+    vm_id: str
+    vm_name: str
+    step: VmStep = VmStep.UNPLANNED
+    outcome: VmOutcome = VmOutcome.OPEN
+    target_host_id: str = ""
+    target_incarnation: int = 0
+    source_epoch: int = 0
+    epoch: int = 0
+    reason: str = ""
+    message: str = ""
+    attempts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One entry of a cluster's event log.
+
+    `kind` names the contract's oneof case (`host_state_change`, `alarm`, ...), `detail` its
+    fields by their proto names, JSON-able.
+    """
+
+    revision: int
+    time_s: float
+    kind: str
+    detail: Mapping[str, object]
+    incident_id: str = ""
+    actor: str = ""
