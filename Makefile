@@ -1,0 +1,68 @@
+# vmha: `make demo` shows it, `make test` proves it. Both install what they need (apt packages as root, a virtual environment).
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup apt proto proto-check lint types contract test test-fast test-slow demo bench format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+apt: ## install the Debian packages (root only; quick when they are there)
+	@deploy/install-packages
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -q --require-hashes -r requirements-dev.lock
+	@$(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: apt ## everything that test and demo need
+	@$(MAKE) --no-print-directory $(STAMP)
+
+proto: $(STAMP) ## generate vmha/v1 from proto/
+	@tools/generate-proto vmha/v1
+
+proto-check: $(STAMP) ## fail when the generated code is stale
+	@tools/generate-proto --check
+
+lint: $(STAMP) ## ruff, and the house rules
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: $(STAMP) ## ruff format
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix -q .
+
+types: $(STAMP) ## mypy --strict
+	@$(VENV)/bin/mypy
+
+contract: $(STAMP) proto-check ## buf lint, format, breaking
+	@$(VENV)/bin/buf lint
+	@$(VENV)/bin/buf format --diff --exit-code
+	@$(VENV)/bin/buf breaking --against proto/baseline.binpb
+
+test: setup ## every test but the slow ones; lab tests included when root
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-fast: $(STAMP) ## the tests that need no lab
+	@$(PY) -m pytest -m "not slow and not lab" $(ARGS)
+
+test-slow: setup ## the slow suite: minutes to an hour
+	@$(PY) -m pytest -m slow --timeout=7200 $(ARGS)
+
+demo: setup ## lose a host, watch its VMs come up elsewhere; PROFILE=standard for the reference's figures
+	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast)
+
+bench: setup ## every benchmark, side by side with its reference
+	@$(PY) -m bench.recovery
+	@$(PY) -m bench.orchestration
+
+lock: ## refresh the lock files
+	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
