@@ -1,1 +1,115 @@
-"""Redis: keys, Lua scripts, typed records. The only place that knows a key's name."""
+"""Redis: keys, Lua scripts, typed records. The only place that knows a key's name.
+
+    store = connect("redis://127.0.0.1:6379/0")
+    await store.check_policy()
+    record = await store.clusters.get("c1")
+
+Every change of state is one Lua script, safe to repeat. All methods raise Unavailable("STORE_UNAVAILABLE") when Redis does not
+answer in time; whether a change was made is unknown then, and the same call may be made again.
+"""
+
+from __future__ import annotations
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+from vmha.errors import FieldViolation, InvalidField, PreconditionFailed
+from vmha.store.clusters import Clusters
+from vmha.store.evacuations import Evacuations
+from vmha.store.events import Events
+from vmha.store.groups import Groups
+from vmha.store.hosts import Hosts
+from vmha.store.incidents import Incidents
+from vmha.store.scripts import Scripts, store_errors
+from vmha.store.vms import Vms
+from vmha.store.votes import Votes
+
+__all__ = ["Store", "connect"]
+
+CONNECTIONS = 16
+"""Connections of one process; a call that finds none free within the timeout fails."""
+
+
+class Store:
+    """Everything in Redis, by subject.
+
+    Args:
+        client: Any redis.asyncio client; `connect` makes the usual one.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._scripts = scripts = Scripts(client)
+        self.clusters = Clusters(client, scripts)
+        self.hosts = Hosts(client, scripts)
+        self.groups = Groups(client, scripts)
+        self.incidents = Incidents(client, scripts)
+        self.vms = Vms(client, scripts)
+        self.evacuations = Evacuations(client, scripts)
+        self.events = Events(client, scripts)
+        self.votes = Votes(scripts)
+
+    def __repr__(self) -> str:
+        return "Store()"
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Returns when Redis answers.
+
+        Raises:
+            Unavailable: STORE_UNAVAILABLE.
+        """
+        await self._scripts.command("PING")
+
+    async def check_policy(self) -> None:
+        """Refuses a Redis that may evict keys: ownership that disappears is a VM that may run twice.
+
+        Raises:
+            PreconditionFailed: STORE_EVICTS, with the policy found and what to set.
+            Unavailable: STORE_UNAVAILABLE.
+        """
+        with store_errors():
+            memory = await self._client.info("memory")
+        policy = str(memory.get("maxmemory_policy", "unknown"))
+        if policy != "noeviction":
+            raise PreconditionFailed(
+                "STORE_EVICTS",
+                f"Redis may evict keys: maxmemory-policy is {policy}. Set maxmemory-policy noeviction in redis.conf, "
+                "or run: redis-cli CONFIG SET maxmemory-policy noeviction",
+                {"policy": policy},
+            )
+
+
+def connect(url: str, *, timeout_s: float = 1.0) -> Store:
+    """A store on its own pool of connections; the first call connects.
+
+    A connection that turns out to be closed is opened again once; a timeout is never retried here.
+
+    Args:
+        url: redis://[user:password@]host[:port]/db, rediss:// or unix:///path.
+        timeout_s: For connecting, for a free connection and for each answer.
+
+    Raises:
+        InvalidField: The URL is none; its text is not repeated, for it may hold a password.
+    """
+    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 1, supported_errors=(exceptions.ConnectionError,))
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            health_check_interval=15,
+            retry=retry,
+            decode_responses=True,
+        )
+    except ValueError:
+        expected = "expected redis://[user:password@]host[:port]/db, rediss:// or unix:///path"
+        raise InvalidField([FieldViolation("redis_url", expected)]) from None
+    return Store(Redis.from_pool(pool))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vmha.model import (
     ClusterConfig,
     EvacuationState,
+    Group,
     HostConfig,
     HostFacts,
     HostState,
@@ -191,3 +193,42 @@ class EventRecord:
     detail: Mapping[str, object]
     incident_id: str = ""
     actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSnapshot:
+    """A cluster with its hosts and groups, read at one moment."""
+
+    cluster: ClusterRecord
+    hosts: Mapping[str, HostRecord]
+    groups: Mapping[str, Group]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveResult:
+    """What an inventory changed, and what is odd in it.
+
+    Attributes:
+        adopted: VMs that had no record; the host owns them now.
+        updated: VMs of the host whose state, XML or facts changed.
+        moved: VMs that changed owner because a live migration ended.
+        deleted: VMs that their owner undefined, by vm_id.
+        foreign: VMs that are on the host and owned by another, as recorded.
+        absent: VMs that the host owns and that ran when last seen, but are not in its full inventory.
+    """
+
+    adopted: tuple[VmRecord, ...] = ()
+    updated: tuple[VmRecord, ...] = ()
+    moved: tuple[VmRecord, ...] = ()
+    deleted: tuple[str, ...] = ()
+    foreign: tuple[VmRecord, ...] = ()
+    absent: tuple[VmRecord, ...] = ()
+
+
+class HistoryRecord(NamedTuple):
+    """One step of an evacuation: where it stood after it, and the VM that it concerned."""
+
+    sequence: int
+    time_s: float
+    evacuation: EvacuationRecord
+    vm: VmEntry | None

@@ -1,0 +1,124 @@
+"""Clusters: settings, protection on or off, and the whole cluster at one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from redis.asyncio import Redis
+
+from vmha.model import ClusterConfig, Group
+from vmha.store import codec, keys
+from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord
+from vmha.store.scripts import Scripts, pairs, store_errors
+
+
+class Clusters:
+    """What the store keeps of clusters. All methods may raise Unavailable("STORE_UNAVAILABLE")."""
+
+    def __init__(self, client: Redis, scripts: Scripts) -> None:
+        self._client = client
+        self._scripts = scripts
+
+    async def list_ids(self) -> list[str]:
+        """The ids of all clusters, sorted."""
+        with store_errors():
+            ids = sorted(codec.text(c) for c in await self._scripts.command("SMEMBERS", keys.CLUSTER_INDEX()))
+            async with self._client.pipeline(transaction=False) as pipe:
+                for cluster_id in ids:
+                    pipe.exists(keys.CLUSTER(cluster_id))
+                found = await pipe.execute() if ids else []
+        return [cluster_id for cluster_id, exists in zip(ids, found, strict=True) if exists]
+
+    async def get(self, cluster_id: str) -> ClusterRecord:
+        """One cluster.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+        """
+        [row] = await self._scripts.run("cluster_get", cluster_id)
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def snapshot(self, cluster_id: str) -> ClusterSnapshot:
+        """The cluster, its hosts and its groups in one round trip, all of one moment.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+        """
+        cluster, hosts, groups = await self._scripts.run("cluster_snapshot", cluster_id)
+        parsed = [(codec.text(host_id), pairs(row)) for host_id, row in hosts]
+        return ClusterSnapshot(
+            cluster=codec.cluster(cluster_id, pairs(cluster)),
+            hosts={host_id: codec.host(cluster_id, host_id, row) for host_id, row in sorted(parsed, key=lambda item: item[0])},
+            groups={group_id: codec.group(stored) for group_id, stored in sorted(pairs(groups).items())},
+        )
+
+    async def create(self, cluster_id: str, config: ClusterConfig) -> ClusterRecord:
+        """Makes a cluster without hosts, protection off. The same again is OK.
+
+        Raises:
+            AlreadyExists: CLUSTER_EXISTS, with other settings.
+        """
+        await self._index(cluster_id)
+        [row] = await self._scripts.run("cluster_create", cluster_id, codec.cluster_config_text(config))
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def update(self, cluster_id: str, config: ClusterConfig, version: int | None) -> ClusterRecord:
+        """Replaces the settings; a call that changes nothing is OK whatever its version, so that it can be repeated.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+            Aborted: ETAG_MISMATCH when version is given and not the cluster's.
+        """
+        [row] = await self._scripts.run("cluster_update", cluster_id, codec.cluster_config_text(config), version or 0)
+        await self._index(cluster_id)
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def set_ha(self, cluster_id: str, enabled: bool, version: int | None) -> ClusterRecord:
+        """Switches protection on or off. Errors as `update`."""
+        [row] = await self._scripts.run("cluster_set_ha", cluster_id, codec.flag(enabled), version or 0)
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def delete(self, cluster_id: str, version: int | None) -> None:
+        """Deletes a cluster with all that was kept of it.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+            Aborted: ETAG_MISMATCH.
+            PreconditionFailed: CLUSTER_ENABLED, CLUSTER_NOT_EMPTY.
+        """
+        await self._scripts.run("cluster_delete", cluster_id, version or 0)
+        with store_errors():
+            await self._scripts.command("SREM", keys.CLUSTER_INDEX(), cluster_id)
+
+    async def restore(self, cluster: ClusterRecord, hosts: Sequence[HostRecord], groups: Iterable[Group]) -> ClusterRecord:
+        """Writes a cluster that the store has lost, under the next store generation; one that is there is only returned.
+
+        Open incidents of the hosts come back without their evidence. Inventory comes from the agents.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN when it was deleted on purpose within the last day.
+        """
+        rows = {host.host_id: codec.host_row(host) for host in hosts}
+        rules = {group.group_id: codec.group_text(group) for group in groups}
+        [row] = await self._scripts.run(
+            "cluster_restore",
+            cluster.cluster_id,
+            codec.cluster_config_text(cluster.config),
+            codec.flag(cluster.ha_enabled),
+            cluster.version,
+            cluster.config_version,
+            cluster.store_generation,
+            json.dumps(rows),
+            json.dumps(rules),
+        )
+        await self._index(cluster.cluster_id)
+        if rows:
+            index: list[str] = [part for host_id in rows for part in (host_id, cluster.cluster_id)]
+            with store_errors():
+                await self._scripts.command("HSET", keys.HOST_INDEX(), *index)
+        return codec.cluster(cluster.cluster_id, pairs(row))
+
+    async def _index(self, cluster_id: str) -> None:
+        with store_errors():
+            await self._scripts.command("SADD", keys.CLUSTER_INDEX(), cluster_id)

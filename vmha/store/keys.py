@@ -1,0 +1,160 @@
+"""Every key that vmha keeps in Redis: name, type, lifetime, writer and reader. docs/redis-keys.md shows the same table.
+
+All keys of a cluster carry the hash tag `{cluster_id}`, so that one script may touch them all on a Redis Cluster. The two indexes
+over all clusters do not; they are written outside scripts, and nothing that decides relies on them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+FINISHED_TTL_S = 30 * 24 * 3600
+"""How long an ended evacuation can still be read."""
+TOMBSTONE_TTL_S = 24 * 3600
+"""How long a deleted cluster is not brought back by a manager that still remembers it."""
+EVENT_TOKEN_TTL_S = 120
+"""How long the repeat of an event's append is recognised."""
+EVENTS_KEPT = 10_000
+"""Events of a cluster, and steps of an evacuation, that are kept (approximately)."""
+EVACUATIONS_KEPT = 1_000
+"""Evacuations of a cluster that are kept."""
+
+_PART = re.compile(r"<(\w+)>")
+_CLUSTER_PREFIX = "vmha:{<cluster_id>}:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySpec:
+    """One kind of key. Calling it with the parts of the name, in their order, gives a key.
+
+    Attributes:
+        pattern: The key's name; `<part>` stands for an identifier, braces are Redis's hash tag.
+        kind: Redis's type.
+        ttl: How long it lives.
+    """
+
+    name: str
+    pattern: str
+    kind: str
+    ttl: str
+    writer: str
+    reader: str
+    holds: str
+
+    def __call__(self, *parts: str) -> str:
+        """The key for these parts."""
+        names = _PART.findall(self.pattern)
+        if len(names) != len(parts):
+            raise TypeError(f"key {self.name} takes {names}, got {len(parts)} parts")
+        rest = iter(parts)
+        return _PART.sub(lambda _: next(rest), self.pattern)
+
+    def lua(self) -> str:
+        """A Lua function `K_<name>` that makes the key from its parts after the cluster's; `P` is the cluster's prefix."""
+        tail = self.pattern.removeprefix(_CLUSTER_PREFIX)
+        names = _PART.findall(tail)
+        pieces = [f"a{names.index(p)}" if i % 2 else f"'{p}'" for i, p in enumerate(_PART.split(tail)) if p]
+        arguments = ", ".join(f"a{i}" for i in range(len(names)))
+        return f"local function K_{self.name}({arguments}) return P .. {' .. '.join(pieces)} end"
+
+
+def _spec(name: str, tail: str, kind: str, ttl: str, writer: str, reader: str, holds: str) -> KeySpec:
+    return KeySpec(name=name, pattern=_CLUSTER_PREFIX + tail, kind=kind, ttl=ttl, writer=writer, reader=reader, holds=holds)
+
+
+CLUSTER_INDEX = KeySpec(
+    name="cluster_index",
+    pattern="vmha:clusters",
+    kind="set",
+    ttl="none",
+    writer="manager",
+    reader="manager, evac",
+    holds="ids of all clusters; best effort, written before the cluster itself",
+)
+HOST_INDEX = KeySpec(
+    name="host_index",
+    pattern="vmha:hosts",
+    kind="hash",
+    ttl="none",
+    writer="manager",
+    reader="manager",
+    holds="host_id to cluster_id; best effort, checked against the host itself",
+)
+CLUSTER = _spec(
+    "cluster", "cluster", "hash", "none", "manager", "manager, evac", "settings, protection on or off, version, store generation"
+)
+TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager", "the cluster was deleted on purpose, not lost")
+HOSTS = _spec("hosts", "hosts", "set", "none", "manager", "manager, evac", "ids of the cluster's hosts")
+HOST = _spec(
+    "host",
+    "host:<host_id>",
+    "hash",
+    "none",
+    "manager",
+    "manager, evac",
+    "configuration, state, registration in force and on offer, fence epoch, operator's word, facts",
+)
+GROUPS = _spec("groups", "groups", "hash", "none", "manager", "manager, evac", "group_id to affinity rule (JSON)")
+SUSPECT = _spec(
+    "suspect", "suspect:<host_id>", "hash", "given by the manager, longer than the cooldown", "manager", "manager",
+    "boot under suspicion, since when, confirmable from when; its absence only ever cancels",
+)  # fmt: skip
+INCIDENTS = _spec("incidents", "incidents", "hash", "none", "manager", "manager", "host_id to its open incident (JSON array)")
+VMS = _spec("vms", "vms", "set", "none", "manager", "manager, evac", "ids of the cluster's VMs")
+VM = _spec(
+    "vm", "vm:<vm_id>", "hash", "none", "manager, evac", "manager, evac",
+    "owner, its incarnation, epoch, claim, desired and last state, XML, facts",
+)  # fmt: skip
+HOST_VMS = _spec(
+    "host_vms", "host:<host_id>:vms", "set", "none", "manager, evac", "manager, evac", "ids of the VMs that the host owns"
+)
+EVACUATIONS = _spec(
+    "evacuations", "evacuations", "sorted set", "none; 1,000 newest", "evac", "evac", "evacuation ids by start (Unix ms)"
+)
+EVACUATING = _spec("evacuating", "evacuating", "hash", "none", "evac", "evac", "host_id to its evacuation that has not ended")
+EVACUATION = _spec(
+    "evacuation", "evacuation:<evacuation_id>", "hash", "30 days after its end", "evac", "evac, manager",
+    "head of the journal: state, proof, sequence, counters",
+)  # fmt: skip
+ENTRIES = _spec(
+    "entries", "evacuation:<evacuation_id>:vms", "hash", "30 days after its end", "evac", "evac", "vm_id to its entry (JSON)"
+)
+HISTORY = _spec(
+    "history", "evacuation:<evacuation_id>:history", "stream", "30 days after its end; 10,000 newest", "evac", "evac",
+    "each step with id `<sequence>-0`",
+)  # fmt: skip
+RUNNER = _spec(
+    "runner", "evacuation:<evacuation_id>:runner", "string", "given by the evacuator, renewed", "evac", "evac",
+    "token of the one runner that may write the journal",
+)  # fmt: skip
+EVENTS = _spec(
+    "events", "events", "stream", "none; 10,000 newest", "manager, evac", "manager", "event log with id `<revision>-0`"
+)
+EVENT_TOKEN = _spec(
+    "event_token",
+    "event:<token>",
+    "string",
+    "2 minutes",
+    "manager, evac",
+    "manager, evac",
+    "revision of an append, for its repeat",
+)
+VOTES = _spec("votes", "votes", "string", "given by the manager", "manager", "manager", "snapshot of the votes, for take-over")
+
+TABLE: tuple[KeySpec, ...] = (
+    CLUSTER_INDEX, HOST_INDEX, CLUSTER, TOMBSTONE, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM, HOST_VMS,
+    EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, RUNNER, EVENTS, EVENT_TOKEN, VOTES,
+)  # fmt: skip
+"""Every key, in the order of the data's way."""
+
+
+def lua_functions() -> str:
+    """The Lua functions that name the cluster's keys: scripts take all names from this module."""
+    return "\n".join(spec.lua() for spec in TABLE if spec.pattern.startswith(_CLUSTER_PREFIX))
+
+
+def markdown() -> str:
+    """The table as docs/redis-keys.md shows it."""
+    head = "| key | type | lives | written by | read by | holds |\n| --- | --- | --- | --- | --- | --- |\n"
+    return head + "".join(f"| `{s.pattern}` | {s.kind} | {s.ttl} | {s.writer} | {s.reader} | {s.holds} |\n" for s in TABLE)

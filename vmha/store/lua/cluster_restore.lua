@@ -1,0 +1,16 @@
+-- The store came back empty: writes what the manager remembers, all of it or nothing.
+-- ARGV: settings, protection, version, config_version, store_generation, hosts (JSON, all values text), groups (JSON).
+if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} end
+if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
+redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
+  'config_version', ARGV[4], 'store_generation', int(num(ARGV[5]) + 1))
+for id, row in pairs(cjson.decode(ARGV[6])) do
+  redis.call('SADD', K_hosts(), id)
+  for name, value in pairs(row) do redis.call('HSET', K_host(id), name, value) end
+  if row.incident_id ~= '' then
+    redis.call('HSET', K_incidents(), id, cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch,
+      'Restored after the store was lost.'}))
+  end
+end
+for id, rule in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', K_groups(), id, rule) end
+return {'OK', redis.call('HGETALL', K_cluster())}

@@ -1,0 +1,26 @@
+-- Puts the offer in force and re-claims what the host owns. ARGV: host_id, incarnation, boot_id.
+-- One moment for both: before it an evacuator's claim wins and the VM is not the host's any more; after it the
+-- claim finds a newer incarnation and a newer epoch, and fails.
+local id, incarnation, boot_id = ARGV[1], ARGV[2], ARGV[3]
+local host = K_host(id)
+if not exists(host) then return {'HOST_UNKNOWN', 'host_id', id} end
+local row = fields(host)
+local repeated = num(incarnation) > 0 and num(row.incarnation) == num(incarnation) and row.incarnation_revoked ~= '1'
+if not repeated and (num(incarnation) <= 0 or num(row.offer_incarnation) ~= num(incarnation)) then
+  return {'STALE_INCARNATION', 'host_id', id, 'incarnation', incarnation, 'offered', row.offer_incarnation or '0'}
+end
+if not repeated then
+  redis.call('HSET', host, 'incarnation', incarnation, 'incarnation_revoked', '0', 'boot_id', boot_id)
+  redis.call('HDEL', host, 'confirmed_off_by', 'confirmed_off_epoch', 'confirmed_off_time_s')
+  redis.call('DEL', K_suspect(id))
+end
+local owned = {}
+for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do
+  local vm = K_vm(vm_id)
+  if not repeated then
+    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0')
+    redis.call('HSET', vm, 'epoch', int(num(get(vm, 'epoch')) + 1))
+  end
+  owned[#owned + 1] = {vm_id, redis.call('HGETALL', vm)}
+end
+return {'OK', owned}

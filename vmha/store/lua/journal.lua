@@ -1,0 +1,47 @@
+-- The journal of an evacuation: what a step writes besides the VM's entry. ARGV[1] is the evacuation, ARGV[2] the runner.
+local ID = ARGV[1]
+local HEAD = K_evacuation(ID)
+local MOVING = {'state', 'reason', 'message', 'proof', 'proof_time_s', 'end_time_s', 'sequence', 'cancel_requested',
+  'count_UNSPECIFIED', 'count_MOVED', 'count_SKIPPED', 'count_FAILED', 'count_PENDING', 'count_RESTARTED', 'count_REBUILT'}
+
+-- Why this runner may not write now; nil when it may.
+local function refused(runner)
+  local row = redis.call('HMGET', HEAD, 'state', 'ended')
+  if not row[1] then return {'EVACUATION_UNKNOWN', 'evacuation_id', ID} end
+  if redis.call('GET', K_runner(ID)) ~= runner then return {'RUNNER_SUPERSEDED', 'evacuation_id', ID} end
+  if row[2] == '1' then return {'EVACUATION_ENDED', 'evacuation_id', ID, 'state', row[1]} end
+  return nil
+end
+
+local function record(vm_json)
+  local sequence = int(num(get(HEAD, 'sequence')) + 1)
+  redis.call('HSET', HEAD, 'sequence', sequence)
+  local values, flat = redis.call('HMGET', HEAD, unpack(MOVING)), {}
+  for i, name in ipairs(MOVING) do flat[#flat + 1] = name; flat[#flat + 1] = values[i] or '' end
+  redis.call('XADD', K_history(ID), 'MAXLEN', '~', EVENTS_KEPT, sequence .. '-0', 't', NOW, 'h', cjson.encode(flat), 'v', vm_json)
+end
+
+local function state_event()
+  local flat = redis.call('HGETALL', HEAD)
+  append_event('evacuation_state_change', ID, 'evac', 'e', ID, 'h', cjson.encode(flat))
+end
+
+-- Writes one entry and keeps the counters. Answers changed, refusal.
+local function put_entry(vm_id, vm_json)
+  local old = redis.call('HGET', K_entries(ID), vm_id)
+  if old == vm_json then return false, nil end
+  local outcome, before = cjson.decode(vm_json).outcome, old and cjson.decode(old).outcome
+  if before and before ~= outcome and before ~= 'UNSPECIFIED' and before ~= 'PENDING' then
+    return false, {'VM_SETTLED', 'evacuation_id', ID, 'vm_id', vm_id, 'outcome', before}
+  end
+  redis.call('HSET', K_entries(ID), vm_id, vm_json)
+  if before ~= outcome then
+    if before then redis.call('HINCRBY', HEAD, 'count_' .. before, -1) end
+    redis.call('HINCRBY', HEAD, 'count_' .. outcome, 1)
+  end
+  return true, nil
+end
+
+local function vm_event(vm_json)
+  append_event('vm_evacuation_change', ID, 'evac', 'e', ID, 's', get(HEAD, 'host_id'), 'v', vm_json)
+end

@@ -1,0 +1,128 @@
+-- uses: ownership
+-- A host's word on its VMs. ARGV: host_id, incarnation, full, planned shutdown, then 8 for each VM:
+-- vm_id, name, state, reason, XML or '', facts or '', epoch that the agent holds or 0, autostart.
+-- Answers adopted, updated, moved (records), deleted (ids), foreign, absent (records).
+local me, incarnation, full, planned = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
+if not exists(K_host(me)) then return {'HOST_UNKNOWN', 'host_id', me} end
+if num(incarnation) <= 0 or not in_force(K_host(me), incarnation) then
+  return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation}
+end
+local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
+local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
+local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'reason'}
+
+local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
+
+local function executes(o) return o.state == 'RUNNING' or o.state == 'PAUSED' end
+
+-- What it should be from now on, given what it is; nil: unchanged.
+local function desired(o)
+  if o.state == 'RUNNING' then return 'RUNNING' end
+  if planned then return nil end
+  if o.state == 'PAUSED' and (o.reason == 'user' or o.reason == '') then return 'PAUSED' end
+  if (o.state == 'SHUTOFF' or o.state == 'ABSENT') and STOPPED_BY_USER[o.reason] then return 'SHUTOFF' end
+  return nil
+end
+
+local function left_by_migration(o) return o.reason == 'migrated' and (o.state == 'SHUTOFF' or o.state == 'ABSENT') end
+
+local function write(vm_id, row, changes)
+  local list = {}
+  for name, value in pairs(changes) do
+    if row[name] ~= value then list[#list + 1] = name; list[#list + 1] = value end
+  end
+  if #list > 0 then redis.call('HSET', K_vm(vm_id), unpack(list)) end
+  return #list > 0
+end
+
+-- The parts of a report that are the same for every owner.
+local function described(o)
+  local changes = {name = o.name, state = o.state, state_reason = o.reason, desired_state = desired(o)}
+  if o.facts ~= '' then changes.facts = o.facts end
+  if o.xml ~= '' and get(K_vm(o.id), 'domain_xml') ~= o.xml then changes.domain_xml = o.xml end
+  if o.autostart == '1' then changes.autostart = '1' end
+  return changes
+end
+
+local function adopt(o)
+  -- Not before it is admitted: a domain that waits is an evacuation's, whose record may be on its way.
+  if o.state == 'ABSENT' or o.state == 'AWAITING_ADMISSION' or left_by_migration(o) then return end
+  local wanted = o.state == 'SHUTOFF' and 'SHUTOFF' or o.state == 'PAUSED' and 'PAUSED' or 'RUNNING'
+  redis.call('HSET', K_vm(o.id), 'owner', me, 'owner_incarnation', incarnation, 'epoch', int(math.max(num(o.epoch), 0) + 1),
+    'desired_state', wanted, 'domain_xml', o.xml, 'facts', o.facts, 'autostart', o.autostart,
+    'name', o.name, 'state', o.state, 'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', '')
+  redis.call('SADD', K_vms(), o.id)
+  redis.call('SADD', K_host_vms(me), o.id)
+  note(adopted, o.id)
+end
+
+local function forget(o)
+  redis.call('DEL', K_vm(o.id))
+  redis.call('SREM', K_vms(), o.id)
+  redis.call('SREM', K_host_vms(me), o.id)
+  deleted[#deleted + 1] = o.id
+end
+
+-- The owner saw it leave; the host that reported it running meanwhile gets it.
+local function hand_to_seen(o, row)
+  local host = row.seen_on or ''
+  if host == '' or not in_force(K_host(host), row.seen_incarnation) then return false end
+  hand_over(o.id, me, host, row.seen_incarnation, num(row.epoch) + 1, '')
+  redis.call('HSET', K_vm(o.id), 'state', 'RUNNING', 'state_reason', '')
+  note(moved, o.id)
+  return true
+end
+
+local function from_owner(o, row)
+  -- A start under an evacuation's claim was not seen yet: "gone" may be an older copy's end, told late.
+  local late = row.claim_open == '1' and num(o.epoch) < num(row.epoch)
+  if late and not executes(o) then return end
+  if o.state == 'ABSENT' and o.reason == 'undefined' then return forget(o) end
+  local unexplained = o.state == 'ABSENT' and (o.reason == '' or o.reason == 'unknown')
+  if (unexplained or left_by_migration(o)) and hand_to_seen(o, row) then return end
+  local changes = described(o)
+  if executes(o) then
+    changes.claim_open = '0'
+    if row.departed == '1' then changes.departed = '0' end
+    if o.state == 'RUNNING' then changes.reason = '' end
+  elseif left_by_migration(o) and row.desired_state ~= 'SHUTOFF' then
+    changes.departed = '1'
+  end
+  -- The agent holds a newer epoch: the store has lost writes. Epochs only grow.
+  if num(o.epoch) > num(row.epoch) then changes.epoch = int(num(o.epoch)) end
+  if write(o.id, row, changes) then note(updated, o.id) end
+end
+
+local function from_another(o, row)
+  local gone = row.state == 'ABSENT' or row.departed == '1'
+  local newer_epoch = num(o.epoch) > num(row.epoch)
+  if executes(o) and (gone or newer_epoch) then
+    hand_over(o.id, row.owner, me, incarnation, math.max(num(row.epoch), num(o.epoch)) + 1, '')
+    write(o.id, row, described(o))
+    note(moved, o.id)
+    return
+  end
+  if executes(o) then
+    write(o.id, row, {seen_on = me, seen_incarnation = incarnation})
+  elseif row.seen_on == me then
+    redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation')
+  end
+  if o.state ~= 'ABSENT' then note(foreign, o.id) end
+end
+
+local reported = {}
+for i = 5, #ARGV, 8 do
+  local o = {id = ARGV[i], name = ARGV[i + 1], state = ARGV[i + 2], reason = ARGV[i + 3], xml = ARGV[i + 4], facts = ARGV[i + 5],
+    epoch = ARGV[i + 6], autostart = ARGV[i + 7]}
+  reported[o.id] = true
+  local values, row = redis.call('HMGET', K_vm(o.id), unpack(FIELDS)), {}
+  for n, name in ipairs(FIELDS) do row[name] = values[n] or nil end
+  if not row.owner then adopt(o) elseif row.owner == me then from_owner(o, row) else from_another(o, row) end
+end
+if full then
+  for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(me))) do
+    if not reported[vm_id] and get(K_vm(vm_id), 'state') == 'RUNNING' then note(absent, vm_id) end
+  end
+end
+return {'OK', adopted, updated, moved, deleted, foreign, absent}

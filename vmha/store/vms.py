@@ -1,0 +1,134 @@
+"""VMs: who owns each, under which epoch, and what its host says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from vmha.store import codec, keys
+from vmha.store.records import ObserveResult, VmObservation, VmRecord
+from vmha.store.scripts import Scripts, pairs, refusal, store_errors
+
+CHUNK = 250
+"""VMs in one script call or pipeline: keeps Redis free for others after a few milliseconds."""
+
+
+class Vms:
+    """What the store keeps of VMs. All methods may raise Unavailable("STORE_UNAVAILABLE")."""
+
+    def __init__(self, client: Redis, scripts: Scripts) -> None:
+        self._client = client
+        self._scripts = scripts
+
+    async def get(self, cluster_id: str, vm_id: str) -> VmRecord:
+        """One VM.
+
+        Raises:
+            NotFound: VM_UNKNOWN.
+        """
+        with store_errors():
+            row = codec.text_map(await self._scripts.command("HGETALL", keys.VM(cluster_id, vm_id)))
+        if not row:
+            raise refusal("VM_UNKNOWN", {"vm_id": vm_id, "cluster_id": cluster_id})
+        return codec.vm(vm_id, row)
+
+    async def list(self, cluster_id: str, host_id: str = "") -> list[VmRecord]:
+        """The VMs of a cluster, or those that a host owns, by vm_id. Each record is of one moment, the list is not."""
+        index = keys.HOST_VMS(cluster_id, host_id) if host_id else keys.VMS(cluster_id)
+        records = []
+        with store_errors():
+            ids = sorted(codec.text(vm_id) for vm_id in await self._scripts.command("SMEMBERS", index))
+            for start in range(0, len(ids), CHUNK):
+                part = ids[start : start + CHUNK]
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for vm_id in part:
+                        pipe.hgetall(keys.VM(cluster_id, vm_id))
+                    rows = await pipe.execute()
+                records += [codec.vm(vm_id, codec.text_map(row)) for vm_id, row in zip(part, rows, strict=True) if row]
+        return [record for record in records if not host_id or record.owner_host_id == host_id]
+
+    async def observe(
+        self,
+        cluster_id: str,
+        host_id: str,
+        incarnation: int,
+        observations: Sequence[VmObservation],
+        *,
+        full: bool,
+        planned_shutdown: bool,
+    ) -> ObserveResult:
+        """Takes in what a host says of its VMs: adopts new ones, updates its own, moves what was migrated to it.
+
+        Only the owner's word counts for a VM, and only under its registration in force. A VM moves to a host that reports it
+        running when its owner reported it gone, or when that host holds a newer epoch than the store. Rules of the desired state:
+        plan of the inventory, docs/redis-keys.md.
+
+        Args:
+            incarnation: The registration that the report was made under.
+            full: The report names all VMs of the host.
+            planned_shutdown: The host announced its shutdown: what stops now should run again.
+
+        Raises:
+            NotFound: HOST_UNKNOWN.
+            Aborted: STALE_INCARNATION when incarnation is not in force.
+        """
+        parts = [observations[start : start + CHUNK] for start in range(0, len(observations), CHUNK)] or [()]
+        seen = {observation.vm_id for observation in observations}
+        totals: dict[str, list[Any]] = {name: [] for name in ("adopted", "updated", "moved", "deleted", "foreign", "absent")}
+        for number, part in enumerate(parts, 1):
+            last = full and number == len(parts)
+            flat = [argument for observation in part for argument in _arguments(observation)]
+            reply = await self._scripts.run(
+                "vm_observe", cluster_id, host_id, incarnation, codec.flag(last), codec.flag(planned_shutdown), *flat
+            )
+            for name, items in zip(totals, reply, strict=True):
+                totals[name] += items
+        deleted = tuple(codec.text(vm_id) for vm_id in totals.pop("deleted"))
+        records = {name: _records(rows) for name, rows in totals.items()}
+        records["absent"] = tuple(record for record in records["absent"] if record.vm_id not in seen)
+        return ObserveResult(deleted=deleted, **records)
+
+    async def move(self, cluster_id: str, vm_id: str, from_host: str, to_host: str, to_incarnation: int, epoch: int) -> VmRecord:
+        """Gives a VM to another host that has taken it over by live migration. A repeat changes nothing.
+
+        Raises:
+            NotFound: VM_UNKNOWN, HOST_UNKNOWN.
+            Aborted: STALE_VM_EPOCH when the owner or epoch is another, STALE_INCARNATION when the new owner's is not in force.
+        """
+        [row] = await self._scripts.run("vm_move", cluster_id, vm_id, from_host, to_host, to_incarnation, epoch)
+        return codec.vm(vm_id, pairs(row))
+
+    async def set_reason(self, cluster_id: str, vm_id: str, reason: str) -> None:
+        """Records why a VM does not run though it should; empty when it does.
+
+        Raises:
+            NotFound: VM_UNKNOWN.
+        """
+        await self._scripts.run("vm_set_reason", cluster_id, vm_id, reason)
+
+    async def delete(self, cluster_id: str, vm_id: str, epoch: int) -> None:
+        """Forgets a VM; one that is unknown is no error.
+
+        Raises:
+            Aborted: STALE_VM_EPOCH.
+        """
+        await self._scripts.run("vm_delete", cluster_id, vm_id, epoch)
+
+
+def _arguments(observation: VmObservation) -> tuple[str | int, ...]:
+    return (
+        observation.vm_id,
+        observation.name,
+        observation.state.value,
+        observation.state_reason,
+        observation.domain_xml,
+        codec.vm_facts_text(observation.facts),
+        observation.epoch,
+        codec.flag(observation.autostart),
+    )
+
+
+def _records(rows: list[Any]) -> tuple[VmRecord, ...]:
+    return tuple(codec.vm(codec.text(vm_id), pairs(row)) for vm_id, row in rows)
