@@ -8,7 +8,6 @@ errors, because a redis_url may hold a password. docs/configuration.md lists the
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Hashable
 from pathlib import Path
@@ -20,20 +19,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from vmha.errors import FieldViolation, InvalidField
 from vmha.model import valid_id
+from vmha.rpc.checks import valid_target
 from vmha.rpc.tls import TlsFiles
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 CONFIG_VARIABLE: Final = "VMHA_CONFIG"
-_TARGET: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})\Z")
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 S = TypeVar("S", bound="ServiceSettings")
-
-
-def valid_target(text: str) -> bool:
-    """Whether text is `host:port`, with an IPv6 address in brackets."""
-    match = _TARGET.match(text)
-    return match is not None and 0 <= int(match[1]) <= 65535
 
 
 def _target(text: str) -> str:
@@ -42,8 +35,15 @@ def _target(text: str) -> str:
     return text
 
 
+def _listen(text: str) -> str:
+    # Port 0 lets the system choose.
+    if not text.endswith(":0"):
+        _target(text)
+    return text
+
+
 def _optional_target(text: str) -> str:
-    return text and _target(text)
+    return text and _listen(text)
 
 
 def _identifier(text: str) -> str:
@@ -63,6 +63,7 @@ def _split(value: object) -> object:
 
 
 Target = Annotated[str, AfterValidator(_target)]
+Listen = Annotated[str, AfterValidator(_listen)]
 OptionalTarget = Annotated[str, AfterValidator(_optional_target)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 RedisUrl = Annotated[str, Field(repr=False), AfterValidator(_redis_url)]
@@ -82,7 +83,8 @@ class ServiceSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    metrics_listen: OptionalTarget = ""
+    metrics_listen: Listen = Annotated[str, AfterValidator(_listen)]
+OptionalTarget = ""
     """Where /metrics is served; empty: nowhere."""
     tls: TlsFiles | None = None
     """Mutual TLS; without it everything is plaintext."""
@@ -107,8 +109,9 @@ class ServiceSettings(BaseSettings):
 class ManagerSettings(ServiceSettings):
     """`vmha manager`."""
 
-    listen: Target = "0.0.0.0:7400"
-    advertise: OptionalTarget = ""
+    listen: Listen = "0.0.0.0:7400"
+    advertise: Listen = Annotated[str, AfterValidator(_listen)]
+OptionalTarget = ""
     """Where other replicas and agents reach this one; empty: the host name and the port of `listen`."""
     redis_url: RedisUrl
     evac_target: Target
@@ -127,7 +130,7 @@ class AgentSettings(ServiceSettings):
     host_id: Identifier
     managers: Targets
     """Where managers listen, each as host:port; one is used at a time."""
-    listen: Target = "0.0.0.0:7401"
+    listen: Listen = "0.0.0.0:7401"
     libvirt_uri: str = "qemu:///system"
     state_dir: Path = Path("/run/vmha")
     """Where the incarnation is kept for this boot; must not outlive it."""
@@ -142,7 +145,7 @@ class AgentSettings(ServiceSettings):
 class EvacSettings(ServiceSettings):
     """`vmha evac`."""
 
-    listen: Target = "0.0.0.0:7402"
+    listen: Listen = "0.0.0.0:7402"
     redis_url: RedisUrl
     runner_ttl_s: Span = 10.0
     """An evacuator that renews nothing for this long has lost its evacuations to another."""
