@@ -37,8 +37,7 @@ def _target(text: str) -> str:
 
 def _listen(text: str) -> str:
     # Port 0 lets the system choose.
-    if not text.endswith(":0"):
-        _target(text)
+    _target(text.removesuffix(":0") + ":1" if text.endswith(":0") else text)
     return text
 
 
@@ -83,8 +82,7 @@ class ServiceSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    metrics_listen: Listen = Annotated[str, AfterValidator(_listen)]
-OptionalTarget = ""
+    metrics_listen: OptionalTarget = ""
     """Where /metrics is served; empty: nowhere."""
     tls: TlsFiles | None = None
     """Mutual TLS; without it everything is plaintext."""
@@ -110,8 +108,7 @@ class ManagerSettings(ServiceSettings):
     """`vmha manager`."""
 
     listen: Listen = "0.0.0.0:7400"
-    advertise: Listen = Annotated[str, AfterValidator(_listen)]
-OptionalTarget = ""
+    advertise: OptionalTarget = ""
     """Where other replicas and agents reach this one; empty: the host name and the port of `listen`."""
     redis_url: RedisUrl
     evac_target: Target
