@@ -1,0 +1,170 @@
+"""`vmha evac`: puts the evacuator together, resumes what is unfinished, serves, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+
+from vmha.clock import Clock, SystemClock
+from vmha.config import EvacSettings
+from vmha.errors import VmhaError
+from vmha.evac.admission import GrpcAdmission
+from vmha.evac.fencing import FenceAgents
+from vmha.evac.hypervisor import HypervisorFactory, RemoteHypervisor
+from vmha.evac.metrics import Metrics
+from vmha.evac.operations import Edges
+from vmha.evac.orders import Orders
+from vmha.evac.runner import RunnerSettings
+from vmha.evac.service import SERVICE_NAME, EvacuationServicer
+from vmha.evac.supervisor import Supervisor
+from vmha.metrics import start_metrics
+from vmha.rpc.server import Server
+from vmha.store import Store, connect
+from vmha.v1.evacuation_service_pb2_grpc import add_EvacuationServiceServicer_to_server
+
+RESUME_RETRY_S = 1.0
+STORE_CHECK_S = 2.0
+"""How often Redis is looked at for the health status, and unfinished evacuations for a runner."""
+HYPERVISORS_KEPT = 1024
+
+
+class Hypervisors:
+    """One RemoteHypervisor for each libvirt URI, made when it is first asked for."""
+
+    def __init__(self, make: HypervisorFactory) -> None:
+        self._make = make
+        self._known: dict[str, RemoteHypervisor] = {}
+
+    def __call__(self, uri: str) -> RemoteHypervisor:
+        """The hypervisor behind a URI."""
+        if uri not in self._known:
+            if len(self._known) >= HYPERVISORS_KEPT:
+                self._known.pop(next(iter(self._known))).close()
+            self._known[uri] = self._make(uri)
+        return self._known[uri]
+
+    def close(self) -> None:
+        """Lets all connections go."""
+        for hypervisor in self._known.values():
+            hypervisor.close()
+
+
+class PlanLocks:
+    """One lock for each cluster: two evacuations of a cluster never plan for the same room at once."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def __call__(self, cluster_id: str) -> asyncio.Lock:
+        """The lock of a cluster."""
+        return self._locks.setdefault(cluster_id, asyncio.Lock())
+
+
+def search_path(settings: EvacSettings, environment: Mapping[str, str] = os.environ) -> str:
+    """Where fence agents are looked for: the configured folders, then PATH."""
+    return os.pathsep.join([*(str(folder) for folder in settings.fence_agent_dirs), environment.get("PATH", "")])
+
+
+def libvirt_factory() -> HypervisorFactory:
+    """The real hypervisors. libvirt is loaded only here: simulated ones need none."""
+    from vmha.evac.libvirt_hypervisor import LibvirtHypervisor  # noqa: PLC0415
+
+    return LibvirtHypervisor
+
+
+async def run(
+    settings: EvacSettings,
+    *,
+    stop: asyncio.Event,
+    clock: Clock | None = None,
+    ready: asyncio.Future[int] | None = None,
+) -> None:
+    """Serves until `stop` is set, then drains. `ready` gets the port.
+
+    Raises:
+        VmhaError: It cannot listen, or the store's settings do not allow it to run (STORE_EVICTS).
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        store = connect(settings.redis_url)
+        stack.push_async_callback(store.close)
+        admission = GrpcAdmission(settings.tls)
+        stack.push_async_callback(admission.close)
+        hypervisors = Hypervisors(libvirt_factory())
+        stack.callback(hypervisors.close)
+        metrics = Metrics()
+        stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
+        edges = Edges(
+            store=store,
+            hypervisor=hypervisors,
+            admission=admission,
+            device=FenceAgents(search_path(settings)),
+            plan_lock=PlanLocks(),
+        )
+        ways = RunnerSettings(
+            runner_ttl_s=settings.runner_ttl_s, pending_retry_s=settings.pending_retry_s, drain_s=settings.drain_grace_s
+        )
+        supervisor = Supervisor(edges, ways, clock, metrics)
+        servicer = EvacuationServicer(store, Orders(store, supervisor), clock)
+        server = Server(
+            [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)],
+            settings.listen,
+            tls=settings.tls,
+            reflection=settings.reflection,
+        )
+        await _serve(server, store, supervisor, stop, ready, settings.drain_grace_s)
+
+
+async def _serve(
+    server: Server,
+    store: Store,
+    supervisor: Supervisor,
+    stop: asyncio.Event,
+    ready: asyncio.Future[int] | None,
+    drain_s: float,
+) -> None:
+    log = structlog.get_logger("vmha.evac")
+    port = await server.start()
+    log.info("serving", port=port)
+    if ready is not None:
+        ready.set_result(port)
+    watch = asyncio.create_task(_watch_store(server, store, supervisor), name="store watch")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([watch, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if watch.done():
+            watch.result()
+    finally:
+        watch.cancel()
+        stopped.cancel()
+        await asyncio.gather(watch, stopped, return_exceptions=True)
+        log.info("draining")
+        await server.set_serving(False)
+        await supervisor.drain()
+        await server.stop(drain_s)
+
+
+async def _watch_store(server: Server, store: Store, supervisor: Supervisor) -> None:
+    """Tells health whether the store answers, and takes up what is unfinished: at the start, and when another replica died."""
+    log = structlog.get_logger("vmha.evac")
+    checked, serving = False, True
+    while True:
+        try:
+            if not checked:
+                await store.check_policy()
+                checked = True
+            await supervisor.resume()
+            answers = True
+        except VmhaError as error:
+            if error.reason == "STORE_EVICTS":
+                raise
+            log.warning("store_away", reason=error.reason, error=error.message)
+            answers = False
+        if answers is not serving:
+            await server.set_serving(answers)
+            serving = answers
+        await asyncio.sleep(STORE_CHECK_S if answers else RESUME_RETRY_S)

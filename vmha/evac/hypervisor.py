@@ -1,0 +1,67 @@
+"""What the evacuator asks of a target's hypervisor, and how answers are sorted: done, definitely refused, locked, unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from vmha.model import VmState
+
+LOCK_ERROR = re.compile(r"Failed to get .* lock|Lockspace resource .* is locked", re.IGNORECASE)
+"""QEMU's image locks, and virtlockd's: somebody else runs this VM (design 5.4)."""
+
+
+class HypervisorError(Exception):
+    """A start, look or removal did not come to its end."""
+
+
+class NotReached(HypervisorError):
+    """There was no connection to send anything over: nothing was done."""
+
+
+class Refused(HypervisorError):
+    """The hypervisor refused, and it was verified that nothing of the VM is left there."""
+
+
+class LockHeld(Refused):
+    """Refused because the VM's storage is locked: its old host is alive."""
+
+
+class OutcomeUnknown(HypervisorError):
+    """It gave no answer in time, or the connection broke: nobody knows how far it came."""
+
+
+class RemoteHypervisor(Protocol):
+    """One host's hypervisor. All methods are safe to repeat and may raise NotReached or OutcomeUnknown."""
+
+    async def connect(self, timeout_s: float) -> None:
+        """Opens the connection, so that the next call does not wait for it."""
+        ...
+
+    async def start_paused(self, vm_id: str, domain_xml: str, timeout_s: float) -> VmState:
+        """Defines the domain and creates it paused. What is active already stays as it is; its state is the answer.
+
+        Raises Refused or LockHeld with nothing of the VM left behind.
+        """
+        ...
+
+    async def state(self, vm_id: str, timeout_s: float) -> VmState:
+        """What the domain does now; ABSENT when there is none."""
+        ...
+
+    async def remove(self, vm_id: str, timeout_s: float) -> None:
+        """Destroys and undefines the domain; verified gone when it returns."""
+        ...
+
+    async def list(self, timeout_s: float) -> Mapping[str, VmState]:
+        """Every domain that is defined or active, by UUID."""
+        ...
+
+    def close(self) -> None:
+        """Lets the connection go, without waiting."""
+        ...
+
+
+HypervisorFactory = Callable[[str], RemoteHypervisor]
+"""Makes the hypervisor of a libvirt URI."""

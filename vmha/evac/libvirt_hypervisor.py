@@ -1,0 +1,234 @@
+"""`RemoteHypervisor` over libvirt, for qemu+tcp, qemu+tls, qemu+ssh and test URIs.
+
+libvirt's calls block without a bound, so each host has its own threads (vmha.evac.bulkhead), its port is tried before libvirt is
+asked to open it, and keepalive ends calls on a connection that went dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import libvirt
+
+from vmha.evac.bulkhead import Bulkhead, CallLost, CallNotMade
+from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.model import VmState
+
+T = TypeVar("T")
+
+PROBE_TIMEOUT_S = 2.0
+OPEN_TIMEOUT_S = 10.0
+KEEPALIVE = (5, 3)
+"""Seconds between two keepalives, and how many may stay unanswered."""
+_PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22}
+_STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_RUNNING: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTDOWN: VmState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: VmState.PAUSED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: VmState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTOFF: VmState.SHUTOFF,
+    libvirt.VIR_DOMAIN_CRASHED: VmState.CRASHED,
+}
+_REMOTE = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+)
+
+
+@cache
+def start_libvirt_events() -> None:
+    """Gives libvirt its event loop, which keepalive needs, and keeps it from printing errors. Once for a process."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=_run_events, name="libvirt-events", daemon=True).start()
+
+
+def _run_events() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+class LibvirtHypervisor:
+    """One host's libvirt: one connection, shared by its threads, made again when it is dead."""
+
+    def __init__(self, uri: str, *, threads: int = 4) -> None:
+        start_libvirt_events()
+        self._uri = uri
+        # The test driver cannot create paused; it executes nothing either.
+        self._is_test = urlsplit(uri).scheme.split("+")[0] == "test"
+        self._bulkhead = Bulkhead(f"libvirt {_shown(uri)}", size=threads)
+        self._connection: Any = None
+        self._opening = asyncio.Lock()
+
+    async def connect(self, timeout_s: float) -> None:
+        """Opens the connection."""
+        await self._opened(timeout_s)
+
+    async def start_paused(self, vm_id: str, domain_xml: str, timeout_s: float) -> VmState:
+        """Defines and creates paused."""
+        return await self._ask(lambda c: self._start(c, vm_id, domain_xml), timeout_s)
+
+    async def state(self, vm_id: str, timeout_s: float) -> VmState:
+        """What the domain does now."""
+        return await self._ask(lambda c: _state_of(_find(c, vm_id)), timeout_s)
+
+    async def remove(self, vm_id: str, timeout_s: float) -> None:
+        """Destroys and undefines."""
+        await self._ask(lambda c: _remove(c, vm_id), timeout_s)
+
+    async def list(self, timeout_s: float) -> Mapping[str, VmState]:
+        """Every domain."""
+        return await self._ask(lambda c: {d.UUIDString(): _state_of(d) for d in c.listAllDomains()}, timeout_s)
+
+    def close(self) -> None:
+        """Lets go; libvirt closes the connection when the last thread is done with it."""
+        self._connection = None
+        self._bulkhead.close()
+
+    def _start(self, connection: Any, vm_id: str, domain_xml: str) -> VmState:
+        try:
+            domain = connection.defineXML(domain_xml)
+            if domain.UUIDString() != vm_id:
+                domain.undefine()
+                raise Refused("the XML defines another UUID")
+            self._create(domain)
+            return _state_of(domain)
+        except libvirt.libvirtError as error:
+            _raise_when_broken(connection, error)
+            present = _state_of(_find(connection, vm_id))
+            if present in {VmState.RUNNING, VmState.PAUSED}:
+                return present  # it was active already: an earlier try came through
+            _remove(connection, vm_id)
+            message = _text(error)
+            raise (LockHeld if LOCK_ERROR.search(message) else Refused)(message) from error
+
+    def _create(self, domain: Any) -> None:
+        if self._is_test:
+            domain.create()
+            domain.suspend()
+            return
+        # A managed save on this host would be a stale memory image of the VM: boot, whatever lies there.
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_FORCE_BOOT)
+
+    async def _ask(self, question: Callable[[Any], T], timeout_s: float) -> T:
+        connection = await self._opened(min(timeout_s, OPEN_TIMEOUT_S))
+        try:
+            return await self._bulkhead.run(lambda: question(connection), timeout_s)
+        except CallNotMade as error:
+            raise NotReached(str(error)) from error
+        except CallLost as error:
+            self._forget(connection)
+            raise OutcomeUnknown(str(error)) from error
+        except libvirt.libvirtError as error:
+            self._forget(connection)
+            raise OutcomeUnknown(_text(error)) from error
+
+    def _forget(self, connection: Any) -> None:
+        if self._connection is connection:
+            self._connection = None
+
+    async def _opened(self, timeout_s: float) -> Any:
+        if (ready := self._connection) is not None and ready.isAlive():
+            return ready
+        async with self._opening:
+            if (ready := self._connection) is None or not ready.isAlive():
+                self._connection = await self._open(timeout_s)
+            return self._connection
+
+    async def _open(self, timeout_s: float) -> Any:
+        try:
+            await _probe_port(self._uri)
+            return await self._bulkhead.run(self._open_blocking, timeout_s)
+        except (CallLost, CallNotMade, OSError) as error:
+            raise NotReached(f"{_shown(self._uri)}: {str(error) or type(error).__name__}") from error
+        except libvirt.libvirtError as error:
+            raise NotReached(f"{_shown(self._uri)}: {_text(error)}") from error
+
+    def _open_blocking(self) -> Any:
+        connection = libvirt.open(self._uri)
+        if not self._is_test:
+            connection.setKeepAlive(*KEEPALIVE)
+        return connection
+
+
+def _shown(uri: str) -> str:
+    parts = urlsplit(uri)
+    host = f"{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+    return f"{parts.scheme}://{host}{parts.path}"  # no user, no query: they may hold secrets
+
+
+async def _probe_port(uri: str) -> None:
+    parts = urlsplit(uri)
+    scheme, _, transport = parts.scheme.partition("+")
+    if not parts.hostname or (scheme == "test" and not transport):
+        return
+    port = parts.port or _PORTS.get(transport or "tls")
+    if port is None:
+        return
+    async with asyncio.timeout(PROBE_TIMEOUT_S):
+        _, writer = await asyncio.open_connection(parts.hostname, port)
+    writer.close()
+
+
+def _find(connection: Any, vm_id: str) -> Any:
+    try:
+        return connection.lookupByUUIDString(vm_id)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _state_of(domain: Any) -> VmState:
+    if domain is None:
+        return VmState.ABSENT
+    try:
+        return _STATES.get(domain.state()[0], VmState.RUNNING)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return VmState.ABSENT
+        raise
+
+
+def _remove(connection: Any, vm_id: str) -> None:
+    domain = _find(connection, vm_id)
+    if domain is None:
+        return
+    if domain.isActive():
+        _unless_done(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
+    if domain.isPersistent():
+        try:
+            domain.undefineFlags(_UNDEFINE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
+                raise
+            domain.undefine()
+    if (left := _state_of(_find(connection, vm_id))) is not VmState.ABSENT:
+        raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
+
+
+def _unless_done(act: Callable[[], object], done_code: int) -> None:
+    try:
+        act()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in {done_code, libvirt.VIR_ERR_NO_DOMAIN}:
+            raise
+
+
+def _raise_when_broken(connection: Any, error: libvirt.libvirtError) -> None:
+    if error.get_error_domain() in _REMOTE or not connection.isAlive():
+        raise error
+
+
+def _text(error: libvirt.libvirtError) -> str:
+    return (error.get_error_message() or str(error))[:500]

@@ -1,0 +1,251 @@
+"""Runs one evacuation: gives the workflow its events, executes its effects, and holds the evacuation's lock meanwhile.
+
+A run may end anywhere, by a crash, a lost lock or a store that is away: the journal says how far it came; the next run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from vmha.clock import Clock
+from vmha.errors import Unavailable
+from vmha.evac import effects as fx
+from vmha.evac import events as ev
+from vmha.evac.metrics import Metrics
+from vmha.evac.operations import Edges, Operations
+from vmha.evac.workflow import Limits, Workflow
+from vmha.model import ProofKind
+from vmha.store.records import EvacuationRecord
+
+EVENTS_KEPT = 10_000
+"""Bound of the queue between operations and workflow; there are never more operations than VMs."""
+
+
+class Superseded(Exception):
+    """Another runner holds the evacuation, or may hold it: this one must write and start nothing more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerSettings:
+    """How a runner holds its lock, how often VMs without a target are tried again, how long a drain waits; seconds."""
+
+    runner_ttl_s: float = 10.0
+    pending_retry_s: float = 2.0
+    drain_s: float = 10.0
+
+
+class Runner:
+    """One run of one evacuation under one lock.
+
+    `written` is called after each change of the journal.
+    """
+
+    def __init__(
+        self,
+        edges: Edges,
+        record: EvacuationRecord,
+        runner_id: str,
+        settings: RunnerSettings,
+        clock: Clock,
+        metrics: Metrics,
+        written: Callable[[], None],
+    ) -> None:
+        self._edges, self._record, self._runner_id = edges, record, runner_id
+        self._settings, self._clock, self._metrics, self._written = settings, clock, metrics, written
+        self._id = (record.cluster_id, record.evacuation_id)
+        self._operations = Operations(edges, record, runner_id, written)
+        self._events: asyncio.Queue[ev.Event | BaseException | None] = asyncio.Queue(EVENTS_KEPT)
+        self._tasks: dict[asyncio.Task[None], fx.Effect] = {}
+        self._draining = asyncio.Event()
+        self._operator_told = False
+        self._log = structlog.get_logger("vmha.evac").bind(
+            cluster=record.cluster_id, host=record.host_id, incident=record.evacuation_id
+        )
+
+    async def run(self) -> bool:
+        """Runs until the evacuation has ended (True) or the runner was told to drain (False). The lock is held already.
+
+        Raises:
+            Superseded: The lock is lost.
+            VmhaError: The store refuses or does not answer.
+        """
+        keeper = asyncio.create_task(self._keep_lock(), name=f"lock {self._record.evacuation_id}")
+        keeper.add_done_callback(self._failed)
+        try:
+            return await self._work(await self._restore())
+        finally:
+            keeper.cancel()
+            await self._stop_tasks()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    def cancel_requested(self, reason: str) -> None:
+        """CancelEvacuation was called in this process; others are seen with the next renewal."""
+        self._put(ev.CancelRequested(reason=reason))
+
+    def drain(self) -> None:
+        """Stop at the next step's border."""
+        self._draining.set()
+        self._put(None)
+
+    async def _restore(self) -> Workflow:
+        store, cluster_id = self._edges.store, self._record.cluster_id
+        cluster = await self._operations.stored(lambda: store.clusters.get(cluster_id))
+        record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
+        entries = await self._operations.stored(lambda: store.evacuations.entries(*self._id))
+        vms = await self._operations.stored(lambda: store.vms.list(cluster_id)) if entries else []
+        config = cluster.config
+        workflow = Workflow(
+            Limits(
+                parallel=config.parallel,
+                parallel_per_target=config.parallel_per_target,
+                fence_retry_s=config.timers.fence_retry_s,
+                pending_retry_s=self._settings.pending_retry_s,
+            )
+        )
+        priorities = {vm.vm_id: vm.facts.priority for vm in vms}
+        if entries:
+            self._log.info("evacuation_resumed", state=record.state.value, vms=len(entries))
+        self._put(ev.Restored(record=record, entries=tuple(entries), priorities=priorities))
+        return workflow
+
+    async def _work(self, workflow: Workflow) -> bool:
+        while not workflow.ended:
+            if self._draining.is_set():
+                await self._finish_steps()
+                return False
+            event = await self._next(workflow.deadline())
+            now = self._clock.now()
+            effects = workflow.tick(now) if event is None else workflow.event(event, now)
+            for effect in effects:
+                await self._execute(effect)
+        return True
+
+    async def _next(self, deadline: float | None) -> ev.Event | None:
+        timeout_s = None if deadline is None else max(0.0, deadline - self._clock.now())
+        try:
+            async with asyncio.timeout(timeout_s):
+                event = await self._events.get()
+        except TimeoutError:
+            return None
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    async def _execute(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.AdvanceState():
+                await self._advance(effect)
+            case fx.JournalVm(entry=entry, alarm=alarm):
+                await self._operations.journal(entry, alarm.value if alarm else None)
+                self._metrics.settled(entry)
+                self._log.warning("vm_set_back", vm_id=entry.vm_id, reason=entry.reason, message=entry.message)
+            case fx.RaiseAlarm():
+                await self._alarm(effect)
+            case fx.StopProving():
+                for task in [task for task, running in self._tasks.items() if isinstance(running, fx.ProveDeath)]:
+                    task.cancel()
+            case fx.Prepare():
+                self._spawn(effect, self._prepare())
+            case _:
+                self._spawn(effect, self._operate(effect))
+
+    async def _advance(self, effect: fx.AdvanceState) -> None:
+        evacuations = self._edges.store.evacuations
+        record = await self._operations.stored(
+            lambda: evacuations.advance(
+                *self._id,
+                self._runner_id,
+                effect.state,
+                reason=effect.reason,
+                message=effect.message,
+                proof=effect.proof,
+            )
+        )
+        self._written()
+        self._metrics.advanced(record.state)
+        self._record = record
+        self._log.info("evacuation", state=record.state.value, reason=record.reason, message=record.message)
+
+    async def _alarm(self, effect: fx.RaiseAlarm) -> None:
+        detail = {
+            "reason": effect.reason.value,
+            "host_id": self._record.host_id,
+            "vm_id": "",
+            "message": effect.message,
+            "cleared": effect.cleared,
+        }
+        events = self._edges.store.events
+        incident = self._record.evacuation_id
+        await self._operations.stored(
+            lambda: events.append(self._record.cluster_id, "alarm", detail, incident_id=incident, actor="evac")
+        )
+
+    def _spawn(self, effect: fx.Effect, work: Coroutine[Any, Any, None]) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=type(effect).__name__)
+        self._tasks[task] = effect
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._failed(task)
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put(error)
+
+    def _put(self, event: ev.Event | BaseException | None) -> None:
+        self._events.put_nowait(event)
+
+    async def _operate(self, operation: fx.Operation) -> None:
+        began = self._clock.now()
+        event = await self._operations.run(operation)
+        self._metrics.operated(operation, event, self._clock.now() - began)
+        self._put(event)
+
+    async def _prepare(self) -> None:
+        try:
+            await self._operations.prepare()
+        except Unavailable as error:
+            self._log.warning("not_prepared", reason=error.reason)
+
+    async def _keep_lock(self) -> None:
+        """Renews the lock, and looks for what others wrote: a cancel, an operator's word."""
+        ttl_s = self._settings.runner_ttl_s
+        held_until = self._clock.now() + ttl_s
+        while True:
+            await asyncio.sleep(ttl_s / 4)
+            asked = self._clock.now()
+            try:
+                if not await self._edges.store.evacuations.renew(*self._id, self._runner_id, ttl_s):
+                    raise Superseded
+                held_until = asked + ttl_s
+                await self._look_around()
+            except Unavailable:
+                if self._clock.now() >= held_until:
+                    raise Superseded from None
+
+    async def _look_around(self) -> None:
+        record = await self._edges.store.evacuations.get(*self._id)
+        if record.cancel_requested:
+            self._put(ev.CancelRequested(reason=record.message))
+        host = await self._edges.store.hosts.get(record.cluster_id, record.host_id)
+        confirmed = bool(host.confirmed_off_by) and host.confirmed_off_epoch == record.fence_epoch
+        if confirmed and not self._operator_told and record.state.is_proven and record.proof is not ProofKind.OPERATOR:
+            self._operator_told = True
+            self._put(ev.OperatorConfirmed())
+
+    async def _finish_steps(self) -> None:
+        steps = [t for t, effect in self._tasks.items() if not isinstance(effect, fx.ProveDeath | fx.Prepare)]
+        if steps:
+            await asyncio.wait(steps, timeout=self._settings.drain_s)
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

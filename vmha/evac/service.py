@@ -1,0 +1,84 @@
+"""EvacuationService: the contract's messages on one side, `vmha.evac.orders` on the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from vmha.clock import Clock
+from vmha.evac.orders import Orders
+from vmha.messages import evacuation_event, evacuation_to_proto, vm_entry_to_proto
+from vmha.rpc import pages, validate
+from vmha.store import Store
+from vmha.v1 import evacuation_service_pb2 as pb
+from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
+
+Context = grpc.aio.ServicerContext
+SERVICE_NAME = "vmha.v1.EvacuationService"
+
+
+class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
+    """Answers managers and operators."""
+
+    def __init__(self, store: Store, orders: Orders, clock: Clock) -> None:
+        self._store, self._orders, self._clock = store, orders, clock
+
+    async def Evacuate(  # type: ignore[override]  # noqa: N802 - the contract's name
+        self, request: pb.EvacuateRequest, context: Context[Any, Any]
+    ) -> AsyncIterator[pb.EvacuateResponse]:
+        """Starts or joins, then streams; the first message is where it stands."""
+        validate.evacuate(request)
+        if request.validate_only:
+            async for event in self._preview(request):
+                yield pb.EvacuateResponse(event=event)
+            return
+        record = await self._orders.start(
+            request.cluster_id, request.host_id, request.request_id, request.fence_epoch, request.leader_term
+        )
+        async for step in self._orders.follow(record.cluster_id, record.evacuation_id, max(0, record.sequence - 1)):
+            yield pb.EvacuateResponse(event=evacuation_event(*step))
+
+    async def _preview(self, request: pb.EvacuateRequest) -> AsyncIterator[pb.EvacuationEvent]:
+        record, entries = await self._orders.preview(request.cluster_id, request.host_id)
+        for sequence, entry in enumerate(entries, 1):
+            yield evacuation_event(sequence, self._clock.wall(), record, entry)
+
+    async def WatchEvacuation(  # type: ignore[override]  # noqa: N802
+        self, request: pb.WatchEvacuationRequest, context: Context[Any, Any]
+    ) -> AsyncIterator[pb.WatchEvacuationResponse]:
+        """Streams from after_sequence on."""
+        validate.watch_evacuation(request)
+        async for step in self._orders.follow(request.cluster_id, request.evacuation_id, request.after_sequence):
+            yield pb.WatchEvacuationResponse(event=evacuation_event(*step))
+
+    async def GetEvacuation(  # noqa: N802
+        self, request: pb.GetEvacuationRequest, context: Context[Any, Any]
+    ) -> pb.GetEvacuationResponse:
+        """One evacuation with its VMs."""
+        validate.get_evacuation(request)
+        record = await self._store.evacuations.get(request.cluster_id, request.evacuation_id)
+        entries = await self._store.evacuations.entries(request.cluster_id, request.evacuation_id)
+        return pb.GetEvacuationResponse(
+            evacuation=evacuation_to_proto(record), vms=[vm_entry_to_proto(entry) for entry in entries]
+        )
+
+    async def ListEvacuations(  # noqa: N802
+        self, request: pb.ListEvacuationsRequest, context: Context[Any, Any]
+    ) -> pb.ListEvacuationsResponse:
+        """A page, the newest first."""
+        validate.list_evacuations(request)
+        offset, limit = pages.parse(request.page_size, request.page_token)
+        await self._store.clusters.get(request.cluster_id)
+        found = await self._store.evacuations.list(request.cluster_id, request.host_id, offset=offset, limit=limit + 1)
+        page = [evacuation_to_proto(record) for record in found[:limit]]
+        return pb.ListEvacuationsResponse(evacuations=page, next_page_token=pages.next_token(offset, limit, len(found)))
+
+    async def CancelEvacuation(  # noqa: N802
+        self, request: pb.CancelEvacuationRequest, context: Context[Any, Any]
+    ) -> pb.CancelEvacuationResponse:
+        """Asks for its end."""
+        validate.cancel_evacuation(request)
+        record = await self._orders.cancel(request.cluster_id, request.evacuation_id, request.reason)
+        return pb.CancelEvacuationResponse(evacuation=evacuation_to_proto(record))

@@ -1,0 +1,411 @@
+"""One evacuation's state machine over its journal. Decides; does nothing.
+
+Invariants, whatever the order of events and wherever a crash falls:
+- no VM is touched before a proof; each VM gets exactly one outcome;
+- a VM goes to another target only after its present one definitely refused and nothing of it is left there. A start whose
+  outcome is unknown, and any admission that may have been sent, pins it to that target (design 5.4);
+- at most `parallel` starts at a time, `parallel_per_target` on one host; a VM waits for none of lower priority.
+
+`event` and `tick` raise ValueError for what can't happen now, and change nothing then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from vmha.evac import effects as fx
+from vmha.evac import events as ev
+from vmha.evac.reasons import AlarmReason, VmReason
+from vmha.evac.startqueue import StartQueue
+from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.store.records import VmEntry
+
+OPERATOR_POLL_S = 1.0
+"""How often the operator's word is looked for between two tries of the fence device."""
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Waits before a VM with an unknown outcome is looked at again."""
+NOT_ANSWERING_S = 30.0
+"""For how long no new VM is sent to a target that left a start without an answer."""
+
+_PROVING = frozenset({EvacuationState.VERIFYING, EvacuationState.FENCE_PENDING})
+_NEXT: dict[type, type[fx.StartVm | fx.AdmitVm | fx.VerifyVm]] = {
+    ev.VmClaimed: fx.StartVm,
+    ev.VmStarted: fx.AdmitVm,
+    ev.VmAdmitted: fx.VerifyVm,
+}
+"""The way of a VM to which nothing happens."""
+
+
+class _Phase(Enum):
+    UNPLACED = auto()  # wants a target
+    PENDING = auto()  # no room; asked again with the next retry
+    HELD = auto()  # its storage is locked; waits for an operator
+    READY = auto()  # has a target, waits for a slot
+    AGAIN = auto()  # claimed, is to be started again on its target; waits for a slot
+    WAITING = auto()  # looked at again at `retry_at`
+    BUSY = auto()  # an operation runs
+    DONE = auto()
+
+
+@dataclass(slots=True)
+class _Vm:
+    entry: VmEntry
+    priority: int
+    phase: _Phase
+    target: str = ""
+    busy_with: type[fx.Operation] | None = None
+    pinned: bool = False
+    failures: int = 0
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast an evacuation may go: VMs at a time (all, on one target), seconds between retries."""
+
+    parallel: int
+    parallel_per_target: int
+    fence_retry_s: float
+    pending_retry_s: float
+
+
+class Workflow:
+    """The state machine. The first event is Restored; `ended` is set with the last AdvanceState."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._state = EvacuationState.VERIFYING
+        self._vms: dict[str, _Vm] = {}
+        self._phases: dict[_Phase, dict[str, _Vm]] = {phase: {} for phase in _Phase}
+        self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
+        self._not_answering: dict[str, float] = {}
+        self._restored = self._proving = self._planned = self._planning = self._cancelling = False
+        self._fence_at = self._proof_at = self._pending_at = 0.0
+        self.ended = False
+
+    @property
+    def state(self) -> EvacuationState:
+        """Where the evacuation stands."""
+        return self._state
+
+    def entries(self) -> list[VmEntry]:
+        """The journal as the workflow sees it."""
+        return [vm.entry for vm in self._vms.values()]
+
+    def event(self, x: ev.Event, now: float) -> list[fx.Effect]:
+        """Takes an event in; returns what to do, in order."""
+        if self.ended:
+            return []
+        if isinstance(x, ev.Restored) == self._restored:
+            raise ValueError(f"{type(x).__name__} out of order")
+        match x:
+            case ev.Restored():
+                out = self._on_restored(x, now)
+            case ev.ProofGiven() | ev.ProofDenied():
+                out = self._on_proof(x, now)
+            case ev.PlanMade():
+                out = self._on_plan(x, now)
+            case ev.OperatorConfirmed():
+                out = self._on_operator(now)
+            case ev.CancelRequested():
+                out = self._on_cancel()
+            case _:
+                out = self._on_vm(x, now)
+        return out + self._progress(now)
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do; None when only an event can help."""
+        if self.ended or not self._restored:
+            return None
+        times = [vm.retry_at for vm in self._phases[_Phase.WAITING].values()]
+        if self._state in _PROVING and not self._proving:
+            times.append(self._proof_at)
+        if self._phases[_Phase.PENDING] and not self._planning:
+            times.append(self._pending_at)
+        return min(times, default=None)
+
+    def tick(self, now: float) -> list[fx.Effect]:
+        """Does what is due."""
+        if self.ended or not self._restored:
+            return []
+        out: list[fx.Effect] = []
+        if self._state in _PROVING and not self._proving and now >= self._proof_at:
+            self._proving = True
+            out.append(fx.ProveDeath(ask_fence=now >= self._fence_at))
+        due = [vm for vm in self._phases[_Phase.WAITING].values() if now >= vm.retry_at]
+        out += [self._run(vm, fx.InspectVm(entry=vm.entry)) for vm in due]
+        return out + self._progress(now)
+
+    # The host's death.
+
+    def _on_restored(self, x: ev.Restored, now: float) -> list[fx.Effect]:
+        self._restored = True
+        self._state = x.record.state
+        self._cancelling = x.record.cancel_requested
+        self.ended = x.record.state.is_terminal
+        self._pending_at = self._fence_at = self._proof_at = now
+        self._planned = bool(x.entries) or x.record.state not in {*_PROVING, EvacuationState.PLANNING}
+        for entry in x.entries:
+            # A claimed VM without a start under way belongs to a target that refused it: it wants another one.
+            target = "" if entry.epoch else entry.target_host_id
+            self._add(entry, x.priorities.get(entry.vm_id, 0), target, now)
+        if self.ended or x.record.state.is_proven:
+            return []
+        if self._cancelling:
+            return self._advance(EvacuationState.CANCELLED)
+        self._proving = True
+        return [fx.ProveDeath(ask_fence=True), fx.Prepare()]
+
+    def _on_proof(self, x: ev.ProofGiven | ev.ProofDenied, now: float) -> list[fx.Effect]:
+        if not self._proving:
+            raise ValueError(f"{type(x).__name__} while {self._state}")
+        self._proving = False
+        was_pending = self._state is EvacuationState.FENCE_PENDING
+        if isinstance(x, ev.ProofGiven):
+            out = self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)
+            if was_pending:
+                out.append(fx.RaiseAlarm(reason=AlarmReason.FENCE_PENDING, message=x.message, cleared=True))
+            return out
+        if now >= self._fence_at:
+            self._fence_at = now + self._limits.fence_retry_s
+        self._proof_at = min(self._fence_at, now + OPERATOR_POLL_S)
+        if was_pending:
+            return []
+        out = self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)
+        return [*out, fx.RaiseAlarm(reason=AlarmReason.FENCE_PENDING, message=f"{x.reason}: {x.message}")]
+
+    def _on_cancel(self) -> list[fx.Effect]:
+        self._cancelling = True
+        if self._state not in _PROVING:
+            return []
+        self._proving = False
+        return [fx.StopProving(), *self._advance(EvacuationState.CANCELLED)]
+
+    # The plan.
+
+    def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.Effect]:
+        if not self._planning:
+            raise ValueError("PlanMade without MakePlan")
+        self._planning, self._planned = False, True
+        self._pending_at = now + self._limits.pending_retry_s
+        for entry in x.entries:
+            known = self._vms.get(entry.vm_id)
+            priority = x.priorities.get(entry.vm_id, known.priority if known else 0)
+            if known is None:
+                self._add(entry, priority, x.targets.get(entry.vm_id, ""), now)
+            elif known.phase in {_Phase.UNPLACED, _Phase.PENDING}:
+                known.entry, known.priority = entry, priority
+                self._settle_into(known, x.targets.get(entry.vm_id, ""))
+        return []
+
+    def _add(self, entry: VmEntry, priority: int, target: str, now: float) -> None:
+        vm = _Vm(entry=entry, priority=priority, phase=_Phase.DONE, retry_at=now)
+        self._vms[entry.vm_id] = vm
+        self._phases[vm.phase][entry.vm_id] = vm
+        under_way = entry.step in {VmStep.CLAIMED, VmStep.STARTED, VmStep.ADMITTED}
+        if under_way and entry.outcome is VmOutcome.OPEN:
+            # The dead process may have sent an admission once STARTED stood in the journal.
+            vm.pinned = entry.step is not VmStep.CLAIMED or entry.reason == VmReason.OUTCOME_UNKNOWN
+            self._move(vm, _Phase.WAITING)
+        else:
+            self._settle_into(vm, target)
+
+    def _settle_into(self, vm: _Vm, target: str) -> None:
+        if vm.entry.step is VmStep.SETTLED:
+            self._move(vm, _Phase.DONE)
+        elif vm.entry.outcome is VmOutcome.PENDING:
+            held = vm.entry.reason == VmReason.SOURCE_STILL_RUNNING
+            self._move(vm, _Phase.HELD if held else _Phase.PENDING)
+        elif target:
+            vm.target = target
+            self._move(vm, _Phase.READY)
+        else:
+            self._move(vm, _Phase.UNPLACED)
+
+    def _on_operator(self, now: float) -> list[fx.Effect]:
+        self._pending_at = now
+        for vm in list(self._phases[_Phase.HELD].values()):
+            self._move(vm, _Phase.PENDING)
+        return []
+
+    # One VM.
+
+    def _on_vm(self, x: ev.Event, now: float) -> list[fx.Effect]:
+        entry = getattr(x, "entry", None)
+        vm_id = entry.vm_id if entry is not None else getattr(x, "vm_id", "")
+        vm = self._vms.get(vm_id)
+        if vm is None or vm.busy_with is None or type(x) not in fx.ANSWERS[vm.busy_with]:
+            raise ValueError(f"{type(x).__name__} for {vm_id} while {vm.busy_with if vm else 'unknown'}")
+        if entry is not None:
+            vm.entry = entry
+            if type(x) is not ev.VmClaimed:
+                self._not_answering.pop(entry.target_host_id, None)
+            vm.pinned |= type(x) is ev.VmAdmitted  # the guest may have executed there
+        following = _NEXT.get(type(x))
+        if following is not None:
+            return [self._run(vm, following(entry=vm.entry))]
+        match x:
+            case ev.VmVerified():
+                self._move(vm, _Phase.DONE)
+                return []
+            case ev.AdmitRefused(reason=reason, message=message):
+                return [self._run(vm, fx.WithdrawVm(entry=vm.entry, reason=reason, message=message))]
+            case ev.VmInspected(state=state):
+                return self._on_inspected(vm, state, now)
+        return self._on_setback(vm, x, now)
+
+    def _on_inspected(self, vm: _Vm, state: VmState, now: float) -> list[fx.Effect]:
+        if state is VmState.RUNNING and vm.busy_with is not fx.VerifyVm:
+            vm.pinned = True
+            return [self._run(vm, fx.VerifyVm(entry=vm.entry))]
+        if vm.busy_with is fx.VerifyVm:
+            return self._wait(vm, now)
+        self._move(vm, _Phase.AGAIN)
+        return []
+
+    def _on_setback(self, vm: _Vm, x: ev.Event, now: float) -> list[fx.Effect]:
+        match x:
+            case ev.ClaimLost(outcome=outcome, reason=reason, message=message):
+                return [self._settle(vm, outcome, reason, message)]
+            case ev.TargetLost():
+                self._move(vm, _Phase.UNPLACED)
+                return []
+            case ev.StartRefused(reason=reason, message=message) if not vm.pinned:
+                return self._on_refused(vm, reason, message, now)
+            case ev.StartRefused(message=message):
+                return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
+            case ev.LockRefused(message=message):
+                reason = VmReason.SOURCE_STILL_RUNNING
+                vm.entry = replace(vm.entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=reason, message=message)
+                self._move(vm, _Phase.HELD)
+                return [fx.JournalVm(entry=vm.entry, alarm=AlarmReason.SOURCE_STILL_RUNNING)]
+            case ev.OutcomeUnknown(message=message):
+                vm.pinned = True
+                self._stop_sending_to(vm.entry.target_host_id, now)
+                return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
+        raise ValueError(f"no rule for {type(x).__name__}")
+
+    def _on_refused(self, vm: _Vm, reason: str, message: str, now: float) -> list[fx.Effect]:
+        target = vm.entry.target_host_id
+        attempts = vm.entry.attempts
+        if reason == VmReason.TARGET_UNREACHABLE:
+            self._stop_sending_to(target, now)  # it may take this VM later: no attempt
+        elif target not in attempts:
+            attempts = (*attempts, target)
+        vm.entry = replace(vm.entry, step=VmStep.PLANNED, reason=reason, message=message, attempts=attempts)
+        self._move(vm, _Phase.UNPLACED)
+        return [fx.JournalVm(entry=vm.entry)]
+
+    def _stop_sending_to(self, host_id: str, now: float) -> None:
+        self._not_answering[host_id] = now + NOT_ANSWERING_S
+        for vm in [self._vms[vm_id] for vm_id in self._queue.drop(host_id)]:
+            self._move(vm, _Phase.AGAIN if vm.phase is _Phase.AGAIN else _Phase.UNPLACED)
+
+    def _wait(self, vm: _Vm, now: float, reason: str = "", message: str = "") -> list[fx.Effect]:
+        vm.retry_at = now + BACKOFF_S[min(vm.failures, len(BACKOFF_S) - 1)]
+        vm.failures += 1
+        self._move(vm, _Phase.WAITING)
+        if not reason or reason == vm.entry.reason:
+            return []
+        vm.entry = replace(vm.entry, reason=reason, message=message)
+        return [fx.JournalVm(entry=vm.entry)]
+
+    def _settle(self, vm: _Vm, outcome: VmOutcome, reason: str, message: str) -> fx.Effect:
+        vm.entry = replace(vm.entry, step=VmStep.SETTLED, outcome=outcome, reason=reason, message=message)
+        self._move(vm, _Phase.DONE)
+        return fx.JournalVm(entry=vm.entry)
+
+    # All VMs.
+
+    def _move(self, vm: _Vm, phase: _Phase) -> None:
+        vm_id = vm.entry.vm_id
+        del self._phases[vm.phase][vm_id]
+        self._phases[phase][vm_id] = vm
+        vm.phase, vm.busy_with = phase, None
+        self._queue.give_back(vm_id)
+        if phase is _Phase.READY:
+            self._queue.put(vm_id, vm.target, vm.priority)
+        elif phase is _Phase.AGAIN:
+            self._queue.put(vm_id, vm.entry.target_host_id, vm.priority)
+
+    def _run(self, vm: _Vm, operation: fx.Operation) -> fx.Operation:
+        if vm.phase is not _Phase.BUSY:
+            del self._phases[vm.phase][vm.entry.vm_id]
+            self._phases[_Phase.BUSY][vm.entry.vm_id] = vm
+            vm.phase = _Phase.BUSY
+        vm.busy_with = type(operation)
+        return operation
+
+    def _progress(self, now: float) -> list[fx.Effect]:
+        if self.ended or self._state in _PROVING:
+            return []
+        out: list[fx.Effect] = []
+        if self._cancelling:
+            out += self._drop_unstarted()
+        elif not self._planning:
+            out += self._ask_for_plan(now)
+        for vm in [self._vms[vm_id] for vm_id in self._queue.take()]:
+            out += self._start(vm)
+        return self._reach_state(out)
+
+    def _start(self, vm: _Vm) -> Iterator[fx.Effect]:
+        if vm.phase is _Phase.AGAIN:
+            yield self._run(vm, fx.StartVm(entry=vm.entry))
+        elif vm.entry.epoch and vm.entry.target_host_id == vm.target:
+            vm.entry = replace(vm.entry, step=VmStep.CLAIMED)  # it owns the VM already, and could not be reached
+            yield fx.JournalVm(entry=vm.entry)
+            yield self._run(vm, fx.StartVm(entry=vm.entry))
+        else:
+            yield self._run(vm, fx.ClaimVm(entry=vm.entry, target_host_id=vm.target))
+
+    def _ask_for_plan(self, now: float) -> Iterator[fx.Effect]:
+        unplaced = list(self._phases[_Phase.UNPLACED].values())
+        if now >= self._pending_at:
+            unplaced += self._phases[_Phase.PENDING].values()
+        if unplaced or not self._planned:
+            self._planning = True
+            away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
+            yield fx.MakePlan(entries=tuple(vm.entry for vm in unplaced), not_answering=away)
+
+    def _drop_unstarted(self) -> Iterator[fx.Effect]:
+        self._queue.drop_all()
+        for vm in self._phases[_Phase.AGAIN].values():
+            self._queue.put(vm.entry.vm_id, vm.entry.target_host_id, vm.priority)
+        asked_for = () if self._planning else (_Phase.UNPLACED, _Phase.PENDING)
+        for phase in (_Phase.READY, _Phase.HELD, *asked_for):
+            for vm in list(self._phases[phase].values()):
+                yield self._settle(vm, VmOutcome.SKIPPED, VmReason.EVACUATION_CANCELLED, "the evacuation was cancelled")
+
+    def _reach_state(self, out: list[fx.Effect]) -> list[fx.Effect]:
+        active = (_Phase.UNPLACED, _Phase.READY, _Phase.AGAIN, _Phase.WAITING, _Phase.BUSY)
+        if any(self._phases[phase] for phase in active):
+            return [*self._advance(EvacuationState.RUNNING), *out]
+        waiting = [*self._phases[_Phase.PENDING].values(), *self._phases[_Phase.HELD].values()]
+        if self._cancelling:
+            return out if self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
+        if not self._planned:
+            return out
+        if waiting:
+            first = waiting[0].entry
+            message = f"{len(waiting)} VMs wait, the first for: {first.message}"
+            return [*out, *self._advance(EvacuationState.PENDING, reason=first.reason, message=message)]
+        return [*out, *self._advance(self._final_state())]
+
+    def _final_state(self) -> EvacuationState:
+        outcomes = Counter(vm.entry.outcome for vm in self._vms.values())
+        if not outcomes[VmOutcome.FAILED]:
+            return EvacuationState.SUCCEEDED
+        moved = outcomes[VmOutcome.MOVED] + outcomes[VmOutcome.REBUILT] + outcomes[VmOutcome.RESTARTED]
+        return EvacuationState.PARTIALLY_FAILED if moved else EvacuationState.FAILED
+
+    def _advance(
+        self, state: EvacuationState, *, reason: str = "", message: str = "", proof: ProofKind | None = None
+    ) -> list[fx.Effect]:
+        if state is self._state:
+            return []
+        self._state = state
+        self.ended = state.is_terminal
+        return [fx.AdvanceState(state=state, reason=reason, message=message, proof=proof)]
