@@ -62,8 +62,8 @@ class Vms:
         """Takes in what a host says of its VMs: adopts new ones, updates its own, moves what was migrated to it.
 
         Only the owner's word counts for a VM, and only under its registration in force. A VM moves to a host that reports it
-        running when its owner reported it gone, or when that host holds a newer epoch than the store. Rules of the desired state:
-        plan of the inventory, docs/redis-keys.md.
+        running when its owner reported it gone, or when that host holds a newer epoch than the store. docs/redis-keys.md has the
+        rules of the desired state.
 
         Args:
             incarnation: The registration that the report was made under.
@@ -87,7 +87,8 @@ class Vms:
                 totals[name] += items
         deleted = tuple(codec.text(vm_id) for vm_id in totals.pop("deleted"))
         records = {name: _records(rows) for name, rows in totals.items()}
-        records["absent"] = tuple(record for record in records["absent"] if record.vm_id not in seen)
+        absent = (record for record in records["absent"] if record.vm_id not in seen)
+        records["absent"] = tuple(sorted(absent, key=lambda record: record.vm_id))
         return ObserveResult(deleted=deleted, **records)
 
     async def move(self, cluster_id: str, vm_id: str, from_host: str, to_host: str, to_incarnation: int, epoch: int) -> VmRecord:

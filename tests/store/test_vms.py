@@ -1,0 +1,253 @@
+"""What an inventory changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.store.ways import C, planned
+from tests.support.failures import cluster_of, confirm_down, own, register, running
+from vmha.errors import Aborted, NotFound
+from vmha.model import VmFacts, VmState
+from vmha.store import Store
+from vmha.store.codec import MIGRATED_AWAY
+from vmha.store.records import ObserveResult, VmObservation
+
+RUNNING, PAUSED, SHUTOFF, ABSENT, CRASHED = VmState.RUNNING, VmState.PAUSED, VmState.SHUTOFF, VmState.ABSENT, VmState.CRASHED
+
+
+async def say(store: Store, host_id: str, *words: VmObservation, full: bool = False, planned: bool = False) -> ObserveResult:
+    host = await store.hosts.get(C, host_id)
+    return await store.vms.observe(C, host_id, host.incarnation, words, full=full, planned_shutdown=planned)
+
+
+async def test_unknown_vms_are_adopted(store: Store) -> None:
+    """The reporting host owns them under its incarnation, one epoch above what its agent holds; all facts are kept."""
+    incarnations = await cluster_of(store, C, ["h1"])
+    facts = VmFacts(vcpus=4, memory_mib=2048, aggregates=("gpu",), priority=7, has_vtpm=True)
+    word = replace(running("v1", epoch=6), facts=facts, autostart=True)
+    result = await say(store, "h1", word, running("v2", state=SHUTOFF, reason="shutdown"), full=True)
+
+    first, second = result.adopted
+    assert (first.owner_host_id, first.owner_incarnation, first.epoch) == ("h1", incarnations["h1"], 7)
+    assert (first.facts, first.autostart, first.domain_xml) == (facts, True, word.domain_xml)
+    assert (first.desired_state, second.desired_state, second.epoch) == (RUNNING, SHUTOFF, 1)
+    assert await store.vms.list(C) == [first, second] == await store.vms.list(C, "h1")
+    assert await store.vms.get(C, "v1") == first
+    with pytest.raises(NotFound):
+        await store.vms.get(C, "v9")
+
+
+async def test_a_waiting_domain_is_not_adopted(store: Store) -> None:
+    """A domain that waits for admission, or has just left, makes no record."""
+    await cluster_of(store, C, ["h1"])
+    words = [
+        running("v1", state=VmState.AWAITING_ADMISSION),
+        running("v2", state=ABSENT),
+        running("v3", state=SHUTOFF, reason="migrated"),
+    ]
+
+    assert await say(store, "h1", *words) == ObserveResult()
+    assert await store.vms.list(C) == []
+
+
+async def test_the_same_report_again_changes_nothing(store: Store) -> None:
+    """A full inventory that is repeated updates no record."""
+    await cluster_of(store, C, ["h1"])
+    words = [running(f"v{i}") for i in range(600)]
+    assert len((await say(store, "h1", *words, full=True)).adopted) == 600
+    before = await store.vms.list(C)
+
+    assert await say(store, "h1", *words, full=True) == ObserveResult()
+    assert await store.vms.list(C) == before
+
+
+DESIRED = [
+    (RUNNING, "booted", RUNNING),
+    (PAUSED, "user", PAUSED),
+    (PAUSED, "ioerror", RUNNING),
+    (SHUTOFF, "shutdown", SHUTOFF),
+    (SHUTOFF, "destroyed", SHUTOFF),
+    (SHUTOFF, "saved", SHUTOFF),
+    (SHUTOFF, "crashed", RUNNING),
+    (SHUTOFF, "failed", RUNNING),
+    (SHUTOFF, "migrated", RUNNING),
+    (SHUTOFF, "from_snapshot", RUNNING),
+    (SHUTOFF, "unknown", RUNNING),
+    (CRASHED, "panicked", RUNNING),
+    (ABSENT, "shutdown", SHUTOFF),
+    (ABSENT, "", RUNNING),
+]
+
+
+@pytest.mark.parametrize(("state", "reason", "wanted"), DESIRED)
+async def test_the_desired_state_follows_its_user(store: Store, state: VmState, reason: str, wanted: VmState) -> None:
+    """Only what its user did changes what a VM should be; a stop during an announced shutdown changes nothing."""
+    await cluster_of(store, C, ["h1"])
+    await own(store, C, "h1", ["v1", "v2"])
+    await say(store, "h1", running("v1", state=state, reason=reason))
+    await say(store, "h1", running("v2", state=state, reason=reason), planned=True)
+    first, second = await store.vms.list(C)
+
+    assert (first.state, first.state_reason, first.desired_state) == (state, reason, wanted)
+    assert second.desired_state is RUNNING
+
+
+async def test_unchanged_xml_is_kept(store: Store) -> None:
+    """An incremental report without XML and facts leaves both alone."""
+    await cluster_of(store, C, ["h1"])
+    await own(store, C, "h1", ["v1"])
+    before = await store.vms.get(C, "v1")
+    [after] = (await say(store, "h1", VmObservation(vm_id="v1", name="new", state=PAUSED, state_reason="user"))).updated
+
+    assert after == replace(before, name="new", state=PAUSED, state_reason="user", desired_state=PAUSED)
+
+
+async def test_undefined_by_its_owner_is_forgotten(store: Store) -> None:
+    """The owner's "undefined" deletes the record; another host's changes nothing."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    gone = running("v1", state=ABSENT, reason="undefined")
+    assert await say(store, "h2", gone) == ObserveResult()
+    assert (await say(store, "h1", gone)).deleted == ("v1",)
+    assert await say(store, "h1", gone) == ObserveResult()
+    assert await store.vms.list(C) == []
+
+
+@pytest.mark.parametrize("target_first", [True, False])
+async def test_a_live_migration_moves_ownership(store: Store, target_first: bool) -> None:
+    """Once, epoch + 1, whichever host speaks first; the desired state and the XML go along."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    before = await store.vms.get(C, "v1")
+    source, target = ("h1", running("v1", state=SHUTOFF, reason="migrated")), ("h2", running("v1"))
+    results = [await say(store, h, w) for h, w in ([target, source] if target_first else [source, target])]
+    after = await store.vms.get(C, "v1")
+
+    assert [len(r.moved) for r in results] == [0, 1]
+    assert (after.owner_host_id, after.owner_incarnation, after.epoch) == ("h2", incarnations["h2"], before.epoch + 1)
+    assert (after.state, after.desired_state, after.domain_xml, after.reason) == (RUNNING, RUNNING, before.domain_xml, "")
+    assert [r.vm_id for r in (await say(store, "h1", running("v1", state=SHUTOFF, reason="migrated"))).foreign] == ["v1"]
+
+
+async def test_a_vm_that_left_and_was_not_seen_is_not_started(store: Store) -> None:
+    """Its owner saw it migrate to a host whose agent is silent: neither an evacuation nor the owner's return may start it."""
+    incarnations = await cluster_of(store, C, ["h1", "h2", "h3"])
+    await own(store, C, "h1", ["v1"])
+    await say(store, "h1", running("v1", state=SHUTOFF, reason="migrated"))
+    await register(store, C, "h1", "boot-h1-2")
+    await say(store, "h1", running("v1", state=SHUTOFF, reason="unknown"), full=True)
+    assert (await store.vms.get(C, "v1")).reason == MIGRATED_AWAY
+    [moved] = (await say(store, "h2", running("v1"))).moved
+
+    assert (moved.owner_host_id, moved.owner_incarnation, moved.reason) == ("h2", incarnations["h2"], "")
+
+
+async def test_two_that_run_it_are_told_apart(store: Store) -> None:
+    """A second host that reports a VM running gets the owner's record as foreign, with its state; ownership stays."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    [record] = (await say(store, "h2", running("v1"))).foreign
+
+    assert (record.owner_host_id, record.state, record.epoch) == ("h1", RUNNING, 1)
+
+
+async def test_a_stop_is_no_migration(store: Store) -> None:
+    """A host that once claimed to run it does not get it when its owner's user shuts it down."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await say(store, "h2", running("v1"))
+    await say(store, "h1", running("v1", state=SHUTOFF, reason="shutdown"))
+
+    assert (await store.vms.get(C, "v1")).owner_host_id == "h1"
+
+
+async def test_a_newer_epoch_wins_over_a_store_that_lost_writes(store: Store) -> None:
+    """An agent that holds a newer epoch than the store: epochs only grow, and the VM is where that epoch is."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await say(store, "h1", running("v1", epoch=5))
+    assert (await store.vms.get(C, "v1")).epoch == 5
+    await say(store, "h2", running("v1", epoch=9))
+    record = await store.vms.get(C, "v1")
+
+    assert (record.owner_host_id, record.epoch) == ("h2", 10)
+
+
+async def test_a_full_inventory_shows_who_is_missing(store: Store) -> None:
+    """`absent` names what ran and is not in it, over several script calls too; nothing is changed by absence alone."""
+    await cluster_of(store, C, ["h1"])
+    await own(store, C, "h1", [f"v{i:03}" for i in range(600)])
+    await say(store, "h1", running("v001", state=SHUTOFF, reason="shutdown"))
+    before = await store.vms.list(C)
+    rest = [running(f"v{i:03}") for i in range(3, 600)]
+
+    assert [r.vm_id for r in (await say(store, "h1", *rest, full=True)).absent] == ["v000", "v002"]
+    assert len((await say(store, "h1", full=True)).absent) == 599
+    assert await store.vms.list(C) == before
+
+
+async def test_only_the_registration_in_force_is_heard(store: Store) -> None:
+    """An older, an unknown or a revoked incarnation changes nothing."""
+    incarnations = await cluster_of(store, C, ["h1"])
+    await own(store, C, "h1", ["v1"])
+    before = await store.vms.list(C)
+    for incarnation in (0, incarnations["h1"] - 1, incarnations["h1"] + 1):
+        with pytest.raises(Aborted) as caught:
+            await store.vms.observe(C, "h1", incarnation, [running("v2")], full=True, planned_shutdown=False)
+        assert caught.value.reason == "STALE_INCARNATION"
+    await confirm_down(store, C, "h1")
+    with pytest.raises(Aborted):
+        await say(store, "h1", running("v1", state=ABSENT, reason="undefined"))
+    assert await store.vms.list(C) == before
+
+
+async def test_a_late_word_on_an_older_copy_does_not_undo_a_claim(store: Store) -> None:
+    """Between claim and start the target's "undefined" or "shut off" of an older copy is ignored; under the claim's epoch, or
+    after it was seen running, it counts."""
+    way = await planned(store, ["v1"])
+    claimed = await way.claim(way.entries[0])
+    before = await store.vms.get(C, "v1")
+    for word in (running("v1", state=ABSENT, reason="undefined", epoch=1), running("v1", state=SHUTOFF, reason="destroyed")):
+        assert await say(store, "h2", word) == ObserveResult()
+    assert await store.vms.get(C, "v1") == before
+    await say(store, "h2", running("v1", epoch=claimed.epoch))
+    [stopped] = (await say(store, "h2", running("v1", state=SHUTOFF, reason="shutdown"))).updated
+
+    assert stopped.desired_state is SHUTOFF
+
+
+async def test_move_compares_owner_and_epoch(store: Store) -> None:
+    """A migration's compare-and-set: one winner, a repeat changes nothing, a target that is not registered gets nothing."""
+    incarnations = await cluster_of(store, C, ["h1", "h2", "h3"])
+    await own(store, C, "h1", ["v1"])
+    moved = await store.vms.move(C, "v1", "h1", "h2", incarnations["h2"], 1)
+
+    assert (moved.owner_host_id, moved.epoch) == ("h2", 2)
+    assert await store.vms.move(C, "v1", "h1", "h2", incarnations["h2"], 1) == moved
+    for to_host, incarnation, epoch, reason in (
+        ("h3", incarnations["h3"], 1, "STALE_VM_EPOCH"),
+        ("h3", 5, 2, "STALE_INCARNATION"),
+    ):
+        with pytest.raises(Aborted) as caught:
+            await store.vms.move(C, "v1", "h2", to_host, incarnation, epoch)
+        assert caught.value.reason == reason
+    with pytest.raises(NotFound):
+        await store.vms.move(C, "v9", "h2", "h3", incarnations["h3"], 2)
+
+
+async def test_reasons_and_deletion(store: Store) -> None:
+    """A reason stays until the VM runs; deletion compares the epoch, and may be repeated."""
+    await cluster_of(store, C, ["h1"])
+    await own(store, C, "h1", ["v1"])
+    await store.vms.set_reason(C, "v1", "NO_CAPACITY")
+    assert (await store.vms.get(C, "v1")).reason == "NO_CAPACITY"
+    await own(store, C, "h1", ["v1"])
+    assert (await store.vms.get(C, "v1")).reason == ""
+    with pytest.raises(Aborted):
+        await store.vms.delete(C, "v1", 9)
+    for _ in range(2):
+        await store.vms.delete(C, "v1", 1)
+    with pytest.raises(NotFound):
+        await store.vms.set_reason(C, "v1", "X")
