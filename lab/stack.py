@@ -1,0 +1,316 @@
+"""The product on the lab: redis-server, manager, evacuator and agents as an operator would run them, plus eyes on what they do.
+
+Demo, end-to-end tests and benchmarks all use it. Every process is the real one, started from its command line with a
+configuration file; nothing is imported from the services.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from lab import Lab
+from lab.paper import PaperLab
+from lab.watch import EventLog
+from vmha.v1 import cluster_service_pb2 as cs
+from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
+from vmha.v1 import evacuation_service_pb2 as ev
+from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
+from vmha.v1 import host_pb2, vm_pb2
+
+CLUSTER = "lab"
+MANAGER_PORT, EVAC_PORT = 7400, 7402
+CALL_TIMEOUT_S = 5.0
+
+
+class StackError(Exception):
+    """The product did not do in time what the lab waited for; the text says what it was."""
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """One cluster of lab hosts under vmha.
+
+    Attributes:
+        timers: Overrides by their configuration names, as `{"cooldown_s": 5}`.
+        fence: Whether the hosts have the lab's fence device.
+        start_lab: Whether `start` powers the hosts on; False when they are up already.
+    """
+
+    lab: Lab | PaperLab
+    hosts: int = 3
+    profile: str = "fast"
+    timers: Mapping[str, float] = field(default_factory=dict)
+    proof: str = "ladder"
+    fence: bool = True
+    log_level: str = "info"
+    directory: Path = field(init=False)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    events: EventLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory = Path(self.lab.directory) / "stack"
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True)
+        self.manager_target = f"{self.lab.gateway}:{MANAGER_PORT}"
+        self.evac_target = f"{self.lab.gateway}:{EVAC_PORT}"
+        self.channel = grpc.insecure_channel(self.manager_target)
+        self.evac_channel = grpc.insecure_channel(self.evac_target)
+        self.cluster = cs_grpc.ClusterServiceStub(self.channel)
+        self.evacuations = ev_grpc.EvacuationServiceStub(self.evac_channel)
+        self.events = EventLog(self.channel, CLUSTER)
+
+    # Life
+
+    def start(self) -> None:
+        """Power the hosts on with agents, start the services, apply the cluster and switch HA on.
+
+        Raises:
+            StackError: A service does not come up.
+        """
+        self._write_configs()
+        self.lab.agent_command = self._agent_command
+        self.lab.up(self.hosts)
+        for name in ("redis", "manager", "evac"):
+            self.start_process(name)
+        self.wait(self._answers, 20, "the manager answers")
+        self.apply()
+        self.events.start()
+
+    def stop(self) -> None:
+        """End every process that this stack started; the lab's hosts go down too."""
+        self.events.stop()
+        for name in reversed(list(self.processes)):
+            self.end(name)
+        self.channel.close()
+        self.evac_channel.close()
+        self.lab.down()
+
+    def start_process(self, name: str, *, die_after: str = "") -> None:
+        """Start redis, manager or evac (again).
+
+        Args:
+            name: Which one.
+            die_after: For evac: a journal step after whose first writing the process kills itself (lab.mortal_evac).
+        """
+        command = {
+            "redis": ["redis-server", "--port", "0", "--unixsocket", str(self._redis_socket), "--save", "", "--appendonly", "no"],
+            "manager": [sys.executable, "-m", "vmha.cli.main", "manager", "--config", str(self.directory / "manager.yaml")],
+            "evac": [sys.executable, "-m", "vmha.cli.main", "evac", "--config", str(self.directory / "evac.yaml")],
+        }[name]
+        if die_after:
+            command = [sys.executable, "-m", "lab.mortal_evac", die_after, str(self.directory / "evac.yaml")]
+        with self.log_path(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
+            )
+        if name == "redis":
+            self.wait(self._redis_socket.exists, 5, "redis-server listens")
+
+    def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
+        """Send a signal to a service; after SIGKILL it is reaped."""
+        process = self.processes[name]
+        process.send_signal(signum)
+        if signum == signal.SIGKILL:
+            process.wait(10)
+
+    def end(self, name: str) -> None:
+        """SIGTERM, then SIGKILL when that is not enough."""
+        process = self.processes.pop(name)
+        if process.poll() is not None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+    def log_path(self, name: str) -> Path:
+        """Where a service's output goes."""
+        return self.directory / f"{name}.log"
+
+    # The operator
+
+    def vmha(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the product's command line against this stack."""
+        environment = {**os.environ, "VMHA_MANAGER": self.manager_target, "VMHA_EVAC": self.evac_target, "VMHA_CLUSTER": CLUSTER}
+        done = subprocess.run(
+            [sys.executable, "-m", "vmha.cli.main", *arguments],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise StackError(f"vmha {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+    def apply(self) -> None:
+        """Apply the cluster file: cluster, hosts, and HA switched on."""
+        self.vmha("apply", "-f", str(self.directory / "cluster.yaml"))
+
+    def host(self, host_id: str) -> host_pb2.Host:
+        """The manager's view of a host."""
+        return self.cluster.GetHost(cs.GetHostRequest(cluster_id=CLUSTER, host_id=host_id), timeout=CALL_TIMEOUT_S).host
+
+    def host_state(self, host_id: str) -> str:
+        """A host's state, without the prefix."""
+        return host_pb2.HostState.Name(self.host(host_id).state).removeprefix("HOST_STATE_")
+
+    def vms(self) -> dict[str, vm_pb2.Vm]:
+        """All VMs by name, as the store has them."""
+        found: dict[str, vm_pb2.Vm] = {}
+        token = ""
+        while True:
+            request = cs.ListVmsRequest(cluster_id=CLUSTER, page_size=500, page_token=token)
+            page = self.cluster.ListVms(request, timeout=CALL_TIMEOUT_S)
+            found.update((vm.name, vm) for vm in page.vms)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def evacuations_of(self, host_id: str) -> list[ev.Evacuation]:
+        """Evacuations of a host, the newest first."""
+        request = ev.ListEvacuationsRequest(cluster_id=CLUSTER, host_id=host_id)
+        return list(self.evacuations.ListEvacuations(request, timeout=CALL_TIMEOUT_S).evacuations)
+
+    def outcomes(self, host_id: str) -> dict[str, str]:
+        """VM -> outcome in the newest evacuation of a host; empty when there is none."""
+        for evacuation in self.evacuations_of(host_id)[:1]:
+            request = ev.GetEvacuationRequest(cluster_id=CLUSTER, evacuation_id=evacuation.evacuation_id)
+            vms = self.evacuations.GetEvacuation(request, timeout=CALL_TIMEOUT_S).vms
+            return {vm.vm_name: ev.VmOutcome.Name(vm.outcome).removeprefix("VM_OUTCOME_") for vm in vms}
+        return {}
+
+    # Guests
+
+    def create_guests(self, placed: Mapping[str, str]) -> None:
+        """Make, define and start guests: name -> host; returns when each beats."""
+        for name, host in placed.items():
+            self.lab.mkvm(name)
+            self.lab.host(host).start_guest(name)
+        self.wait(lambda: all(self.lab.beats.of(name) for name in placed), 60, "every guest beats")
+
+    # Waiting
+
+    def wait(self, fact: Callable[[], bool], timeout_s: float, what: str) -> float:
+        """Wait until fact() is true; returns the seconds that it took.
+
+        Raises:
+            StackError: It is not true within timeout_s.
+        """
+        started = time.monotonic()
+        while not fact():
+            if time.monotonic() - started > timeout_s:
+                raise StackError(f"after {timeout_s:g} s it is not true that {what}")
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def wait_state(self, host_id: str, state: str, timeout_s: float) -> float:
+        """Wait until the manager shows a host in a state."""
+        return self.wait(lambda: self.host_state(host_id) == state, timeout_s, f"{host_id} is {state}")
+
+    def wait_settled(self, guests: int, timeout_s: float = 60) -> None:
+        """Wait until HA is active, learning over, every host healthy and registered, every guest owned and running."""
+        self.wait(lambda: self._settled(guests), timeout_s, f"the cluster is settled with {guests} guests")
+
+    def _settled(self, guests: int) -> bool:
+        try:
+            cluster = self.cluster.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER), timeout=CALL_TIMEOUT_S).cluster
+            hosts = self.cluster.ListHosts(cs.ListHostsRequest(cluster_id=CLUSTER), timeout=CALL_TIMEOUT_S).hosts
+            vms = self.vms()
+        except grpc.RpcError:
+            return False
+        return (
+            cluster.protection_state == 3
+            and not cluster.learning
+            and all(h.state == host_pb2.HOST_STATE_HEALTHY and h.incarnation for h in hosts)
+            and len(hosts) == self.hosts
+            and sum(vm.state == vm_pb2.VM_STATE_RUNNING for vm in vms.values()) >= guests
+        )
+
+    def _answers(self) -> bool:
+        if (process := self.processes["manager"]).poll() is not None:
+            raise StackError(f"the manager ended with exit {process.returncode}: see {self.log_path('manager')}")
+        try:
+            self.cluster.ListClusters(cs.ListClustersRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+        return True
+
+    # Configuration
+
+    @property
+    def _redis_socket(self) -> Path:
+        return self.directory / "redis.sock"
+
+    def _agent_command(self, host_id: str) -> list[str]:
+        return [sys.executable, "-m", "vmha.cli.main", "agent", "--config", str(self.directory / f"agent-{host_id}.yaml")]
+
+    def _write_configs(self) -> None:
+        redis_url = f"unix://{self._redis_socket}"
+        common = {"log_level": self.log_level, "log_format": "json"}
+        self._write("manager", {"listen": self.manager_target, "redis_url": redis_url, "evac_target": self.evac_target,
+                                "discovery_interval_s": 0.5, **common})  # fmt: skip
+        self._write(
+            "evac", {"listen": self.evac_target, "redis_url": redis_url, "runner_ttl_s": 3, "pending_retry_s": 1, **common}
+        )
+        for host_id in self.host_ids:
+            self._write(f"agent-{host_id}", self._agent_file(host_id) | common)
+        self._write("cluster", self._cluster_file())
+
+    def _agent_file(self, host_id: str) -> dict[str, object]:
+        settings: dict[str, object] = {
+            "host_id": host_id,
+            "managers": [self.manager_target],
+            "listen": f"{self.lab.host(host_id).peer_address}:7401",
+            "boot_id_file": self.lab.BOOT_ID_FILE.format(host=host_id),
+        }
+        if isinstance(self.lab, PaperLab):
+            settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}
+        return settings
+
+    @property
+    def host_ids(self) -> list[str]:
+        """host1 .. hostN."""
+        return [f"host{i}" for i in range(1, self.hosts + 1)]
+
+    def _cluster_file(self) -> dict[str, object]:
+        hosts = []
+        for host_id in self.host_ids:
+            host = self.lab.host(host_id)
+            entry: dict[str, object] = {
+                "id": host_id,
+                "probe_target": f"{host.peer_address}:9177",
+                "agent_target": f"{host.peer_address}:7401",
+                "libvirt_uri": host.libvirt_uri,
+            }
+            if self.fence:
+                entry["fence"] = self.lab.fence.config(host_id)
+            hosts.append(entry)
+        cluster = {"id": CLUSTER, "profile": self.profile, "proof": self.proof, "timers": dict(self.timers), "ha_enabled": True}
+        return {"cluster": cluster, "hosts": hosts}
+
+    def _write(self, name: str, content: object) -> None:
+        # JSON is YAML.
+        (self.directory / f"{name}.yaml").write_text(json.dumps(content, indent=1))
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """Start a stack and take it down whatever happens."""
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
