@@ -1,7 +1,7 @@
 """A lab on paper, for machines without root or QEMU: hosts are loopback addresses, guests are domains of libvirt's `test` driver.
 
 Everything else is real: a libvirtd and an exporter for each host, Redis, manager, evacuator, agents, one of Debian's fence agents
-(fence_dummy, whose "device" is a file). Power loss kills a host's daemons and leaves a black hole on its ports, so that its peers meet
+(fence_dummy, whose "device" is a file). Power loss kills a host's daemons and leaves a black hole on its ports: its peers meet
 silence. A domain of the test driver executes nothing and cannot beat; libvirt's word that it runs takes the place of beats.
 """
 
