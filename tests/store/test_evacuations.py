@@ -169,6 +169,24 @@ async def test_a_claim_needs_what_the_plan_saw(store: Store) -> None:
     assert await store.vms.get(C, "v1") == before
 
 
+async def test_the_vm_says_why_it_does_not_run(store: Store) -> None:
+    """A pending, failed or skipped outcome is the VM's reason until it runs, or its host registers again."""
+    way = await planned(store, ["v1", "v2"])
+    for entry in way.entries:
+        await store.evacuations.step(C, way.id, RUNNER, replace(entry, outcome=VmOutcome.PENDING, reason="NO_CAPACITY"))
+    assert [vm.reason for vm in await store.vms.list(C)] == ["NO_CAPACITY"] * 2
+    claimed = await way.claim(way.entries[0])
+    await store.evacuations.step(C, way.id, RUNNER, replace(claimed, step=VmStep.SETTLED, outcome=VmOutcome.MOVED))
+    await register(store, C, "h1", "boot-h1-2")
+    moved, returned = await store.vms.list(C)
+
+    assert (moved.owner_host_id, moved.state, moved.reason) == ("h2", VmState.RUNNING, "")
+    assert (returned.owner_host_id, returned.reason) == ("h1", "")
+    late = replace(way.entries[0], outcome=VmOutcome.MOVED, step=VmStep.SETTLED, target_host_id="h3")
+    assert (await store.evacuations.step(C, way.id, RUNNER, late)).counts[VmOutcome.MOVED] == 1
+    assert await store.vms.get(C, "v1") == moved
+
+
 async def test_a_host_that_returned_keeps_its_vms(store: Store) -> None:
     """After registration the claim fails, and so does one by a new plan of the old evacuation."""
     way = await planned(store, ["v1"])

@@ -6,12 +6,14 @@ import time
 from dataclasses import replace
 
 import pytest
+import redis.asyncio
 
 from tests.store.ways import C
 from tests.support.failures import cluster_of, confirm_down, own, register
+from tests.support.redis import RedisServer
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
 from vmha.model import ClusterConfig, FenceConfig, HostConfig, HostFacts, HostState
-from vmha.store import Store
+from vmha.store import Store, keys
 
 CONFIG = HostConfig(
     probe_target="h1:9177",
@@ -43,6 +45,20 @@ async def test_a_host_is_in_one_cluster(store: Store) -> None:
         await store.hosts.find_cluster("h9")
     await store.hosts.delete(C, "h1", first.version)
     assert (await store.hosts.create("c2", "h1", CONFIG)).cluster_id == "c2"
+
+
+async def test_the_index_of_hosts_is_only_a_hint(store: Store, redis_server: RedisServer) -> None:
+    """A host is found, and not made twice, when the index lacks it or names another cluster."""
+    await store.clusters.create(C, ClusterConfig())
+    await store.clusters.create("c2", ClusterConfig())
+    await store.hosts.create(C, "h1", CONFIG)
+    client = redis.asyncio.Redis.from_url(redis_server.url)
+    for spoil in (client.delete(keys.HOST_INDEX()), client.execute_command("HSET", keys.HOST_INDEX(), "h1", "c2")):  # type: ignore[no-untyped-call]
+        await spoil
+        assert await store.hosts.find_cluster("h1") == C
+        with pytest.raises(AlreadyExists):
+            await store.hosts.create("c2", "h1", CONFIG)
+    await client.aclose()
 
 
 async def test_state_time_changes_with_the_state_only(store: Store) -> None:

@@ -88,8 +88,7 @@ class Clusters:
             PreconditionFailed: CLUSTER_ENABLED, CLUSTER_NOT_EMPTY.
         """
         await self._scripts.run("cluster_delete", cluster_id, version or 0)
-        with store_errors():
-            await self._scripts.command("SREM", keys.CLUSTER_INDEX(), cluster_id)
+        await self._scripts.command("SREM", keys.CLUSTER_INDEX(), cluster_id)
 
     async def restore(self, cluster: ClusterRecord, hosts: Sequence[HostRecord], groups: Iterable[Group]) -> ClusterRecord:
         """Writes a cluster that the store has lost, under the next store generation; one that is there is only returned.
@@ -115,10 +114,8 @@ class Clusters:
         await self._index(cluster.cluster_id)
         if rows:
             index: list[str] = [part for host_id in rows for part in (host_id, cluster.cluster_id)]
-            with store_errors():
-                await self._scripts.command("HSET", keys.HOST_INDEX(), *index)
+            await self._scripts.command("HSET", keys.HOST_INDEX(), *index)
         return codec.cluster(cluster.cluster_id, pairs(row))
 
     async def _index(self, cluster_id: str) -> None:
-        with store_errors():
-            await self._scripts.command("SADD", keys.CLUSTER_INDEX(), cluster_id)
+        await self._scripts.command("SADD", keys.CLUSTER_INDEX(), cluster_id)

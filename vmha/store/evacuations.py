@@ -54,14 +54,12 @@ class Evacuations:
 
     async def entries(self, cluster_id: str, evacuation_id: str) -> list[VmEntry]:
         """The journal of its VMs, by name and id. Empty before the plan."""
-        with store_errors():
-            rows = codec.text_map(await self._scripts.command("HGETALL", keys.ENTRIES(cluster_id, evacuation_id)))
+        rows = codec.text_map(await self._scripts.command("HGETALL", keys.ENTRIES(cluster_id, evacuation_id)))
         return sorted((codec.entry(stored) for stored in rows.values()), key=lambda entry: (entry.vm_name, entry.vm_id))
 
     async def list(self, cluster_id: str, host_id: str = "", *, offset: int = 0, limit: int = 50) -> Evacuated:
         """Evacuations of a cluster, or of one host, the newest first."""
-        with store_errors():
-            ids = await self._scripts.command("ZREVRANGE", keys.EVACUATIONS(cluster_id), 0, -1)
+        ids = await self._scripts.command("ZREVRANGE", keys.EVACUATIONS(cluster_id), 0, -1)
         if not host_id:
             ids = ids[offset : offset + limit]
         records = await self._heads(cluster_id, [codec.text(i) for i in ids])
@@ -71,8 +69,7 @@ class Evacuations:
 
     async def unfinished(self, cluster_id: str) -> Evacuated:
         """All evacuations that have not ended, the oldest first."""
-        with store_errors():
-            ids = await self._scripts.command("HVALS", keys.EVACUATING(cluster_id))
+        ids = await self._scripts.command("HVALS", keys.EVACUATING(cluster_id))
         records = await self._heads(cluster_id, [codec.text(i) for i in ids])
         return sorted((r for r in records if not r.state.is_terminal), key=lambda r: (r.start_time_s, r.evacuation_id))
 

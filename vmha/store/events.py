@@ -73,8 +73,7 @@ class Events:
 
     async def last_revision(self, cluster_id: str) -> int:
         """The revision of the newest event; 0 when there is none."""
-        with store_errors():
-            return _edge(await self._scripts.command("XREVRANGE", keys.EVENTS(cluster_id), "+", "-", "COUNT", 1))
+        return _edge(await self._scripts.command("XREVRANGE", keys.EVENTS(cluster_id), "+", "-", "COUNT", 1))
 
     async def wait(self, cluster_id: str, after_revision: int, timeout_s: float) -> bool:
         """Waits until there are events after a revision, at most timeout_s; whether there are."""

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from vmha.errors import NotFound
 from vmha.model import Group
 from vmha.store import codec, keys
-from vmha.store.scripts import Scripts, refusal, store_errors
+from vmha.store.scripts import Scripts, refusal
 
 
 class Groups:
@@ -23,16 +23,14 @@ class Groups:
         Raises:
             NotFound: GROUP_UNKNOWN.
         """
-        with store_errors():
-            stored = await self._scripts.command("HGET", keys.GROUPS(cluster_id), group_id)
+        stored = await self._scripts.command("HGET", keys.GROUPS(cluster_id), group_id)
         if stored is None:
             raise refusal("GROUP_UNKNOWN", {"cluster_id": cluster_id, "group_id": group_id}, NotFound)
         return codec.group(codec.text(stored))
 
     async def list(self, cluster_id: str) -> list[Group]:
         """All groups of a cluster by group_id."""
-        with store_errors():
-            stored = codec.text_map(await self._scripts.command("HGETALL", keys.GROUPS(cluster_id)))
+        stored = codec.text_map(await self._scripts.command("HGETALL", keys.GROUPS(cluster_id)))
         return [codec.group(value) for _, value in sorted(stored.items())]
 
     async def create(self, cluster_id: str, group: Group) -> Group:

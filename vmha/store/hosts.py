@@ -10,7 +10,7 @@ from vmha.errors import AlreadyExists, NotFound, PreconditionFailed
 from vmha.model import HostConfig, HostFacts, HostState
 from vmha.store import codec, keys
 from vmha.store.records import HostRecord, VmRecord
-from vmha.store.scripts import Scripts, pairs, refusal, store_errors
+from vmha.store.scripts import Scripts, pairs, refusal
 
 Owned = list[VmRecord]
 
@@ -24,8 +24,7 @@ class Hosts:
 
     async def get(self, cluster_id: str, host_id: str) -> HostRecord:
         """One host."""
-        with store_errors():
-            row = codec.text_map(await self._scripts.command("HGETALL", keys.HOST(cluster_id, host_id)))
+        row = codec.text_map(await self._scripts.command("HGETALL", keys.HOST(cluster_id, host_id)))
         if "config" not in row:
             raise refusal("HOST_UNKNOWN", {"host_id": host_id, "cluster_id": cluster_id})
         return codec.host(cluster_id, host_id, row)
@@ -41,13 +40,15 @@ class Hosts:
         return [codec.host(cluster_id, host_id, row) for host_id, row in rows]
 
     async def find_cluster(self, host_id: str) -> str:
-        """The cluster that a host is in."""
-        with store_errors():
-            found = await self._scripts.command("HGET", keys.HOST_INDEX(), host_id)
-            known = found is not None and await self._scripts.command("EXISTS", keys.HOST(codec.text(found), host_id))
-        if not known:
-            raise NotFound("HOST_UNKNOWN", f"No cluster has a host {host_id}.", {"host_id": host_id})
-        return codec.text(found)
+        """The cluster that a host is in. The index may lack it or be wrong; then all clusters are asked."""
+        hint = await self._scripts.command("HGET", keys.HOST_INDEX(), host_id)
+        if hint is not None and await self._scripts.command("EXISTS", keys.HOST(codec.text(hint), host_id)):
+            return codec.text(hint)
+        for cluster_id in await self._scripts.command("SMEMBERS", keys.CLUSTER_INDEX()):
+            if await self._scripts.command("EXISTS", keys.HOST(codec.text(cluster_id), host_id)):
+                await self._scripts.command("HSET", keys.HOST_INDEX(), host_id, cluster_id)
+                return codec.text(cluster_id)
+        raise NotFound("HOST_UNKNOWN", f"No cluster has a host {host_id}.", {"host_id": host_id})
 
     async def create(self, cluster_id: str, host_id: str, config: HostConfig) -> HostRecord:
         """Adds a host. The same again is OK.
@@ -61,18 +62,16 @@ class Hosts:
 
     async def _claim_id(self, cluster_id: str, host_id: str) -> None:
         """Host ids are unique in the region; the index is a hint, so its word is checked."""
-        with store_errors():
-            if not await self._scripts.command("EXISTS", keys.CLUSTER(cluster_id)):
-                raise refusal("CLUSTER_UNKNOWN", {"cluster_id": cluster_id})
-            await self._scripts.command("HSETNX", keys.HOST_INDEX(), host_id, cluster_id)
-            other = codec.text(await self._scripts.command("HGET", keys.HOST_INDEX(), host_id))
-            if other == cluster_id:
-                return
-            if await self._scripts.command("EXISTS", keys.HOST(other, host_id)):
-                raise AlreadyExists(
-                    "HOST_EXISTS", f"Host {host_id} is in cluster {other} already.", {"host_id": host_id, "cluster_id": other}
-                )
+        if not await self._scripts.command("EXISTS", keys.CLUSTER(cluster_id)):
+            raise refusal("CLUSTER_UNKNOWN", {"cluster_id": cluster_id})
+        try:
+            other = await self.find_cluster(host_id)
+        except NotFound:
             await self._scripts.command("HSET", keys.HOST_INDEX(), host_id, cluster_id)
+            return
+        if other != cluster_id:
+            about = {"host_id": host_id, "cluster_id": other}
+            raise AlreadyExists("HOST_EXISTS", f"Host {host_id} is in cluster {other} already.", about)
 
     async def update(self, cluster_id: str, host_id: str, config: HostConfig, version: int | None) -> HostRecord:
         """Replaces a host's settings; a call that changes nothing is OK whatever its version.
@@ -94,8 +93,7 @@ class Hosts:
             PreconditionFailed: HOST_OWNS_VMS; HOST_BUSY while an incident or evacuation of it is open.
         """
         await self._scripts.run("host_delete", cluster_id, host_id, version or 0, refusals={"HOST_BUSY": PreconditionFailed})
-        with store_errors():
-            await self._scripts.command("HDEL", keys.HOST_INDEX(), host_id)
+        await self._scripts.command("HDEL", keys.HOST_INDEX(), host_id)
 
     async def set_state(
         self, cluster_id: str, host_id: str, state: HostState, reason: str, message: str, *, incident_id: str | None = None

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from vmha.store import codec, keys
 from vmha.store.records import Incident, SuspectRecord
-from vmha.store.scripts import Scripts, pairs, store_errors
+from vmha.store.scripts import Scripts, pairs
 
 
 class Incidents:
@@ -40,8 +40,7 @@ class Incidents:
 
     async def clear_suspect(self, cluster_id: str, host_id: str) -> None:
         """Forgets a suspicion."""
-        with store_errors():
-            await self._scripts.command("DEL", keys.SUSPECT(cluster_id, host_id))
+        await self._scripts.command("DEL", keys.SUSPECT(cluster_id, host_id))
 
     async def confirm(
         self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False
@@ -61,14 +60,12 @@ class Incidents:
 
     async def get_open(self, cluster_id: str, host_id: str) -> Incident | None:
         """The open incident of a host."""
-        with store_errors():
-            stored = await self._scripts.command("HGET", keys.INCIDENTS(cluster_id), host_id)
+        stored = await self._scripts.command("HGET", keys.INCIDENTS(cluster_id), host_id)
         return codec.incident(codec.text(stored)) if stored else None
 
     async def open(self, cluster_id: str) -> list[Incident]:
         """All open incidents of a cluster by host_id."""
-        with store_errors():
-            rows = codec.text_map(await self._scripts.command("HGETALL", keys.INCIDENTS(cluster_id)))
+        rows = codec.text_map(await self._scripts.command("HGETALL", keys.INCIDENTS(cluster_id)))
         return [codec.incident(stored) for _, stored in sorted(rows.items())]
 
     async def close(self, cluster_id: str, host_id: str, incident_id: str) -> None:

@@ -11,6 +11,7 @@ from vmha.store import codec, keys
 from vmha.store.records import ObserveResult, VmObservation, VmRecord
 from vmha.store.scripts import Scripts, pairs, refusal, store_errors
 
+_FINDINGS = ("adopted", "updated", "moved", "deleted", "foreign", "absent")
 CHUNK = 250
 """VMs in one script call or pipeline: keeps Redis free for others after a few milliseconds."""
 
@@ -28,8 +29,7 @@ class Vms:
         Raises:
             NotFound: VM_UNKNOWN.
         """
-        with store_errors():
-            row = codec.text_map(await self._scripts.command("HGETALL", keys.VM(cluster_id, vm_id)))
+        row = codec.text_map(await self._scripts.command("HGETALL", keys.VM(cluster_id, vm_id)))
         if not row:
             raise refusal("VM_UNKNOWN", {"vm_id": vm_id, "cluster_id": cluster_id})
         return codec.vm(vm_id, row)
@@ -62,8 +62,7 @@ class Vms:
         """Takes in what a host says of its VMs: adopts new ones, updates its own, moves what was migrated to it.
 
         Only the owner's word counts for a VM, and only under its registration in force. A VM moves to a host that reports it
-        running when its owner reported it gone, or when that host holds a newer epoch than the store. docs/redis-keys.md has the
-        rules of the desired state.
+        running when its owner reported it gone, or when that host holds a newer epoch than the store: docs/redis-keys.md.
 
         Args:
             incarnation: The registration that the report was made under.
@@ -76,7 +75,7 @@ class Vms:
         """
         parts = [observations[start : start + CHUNK] for start in range(0, len(observations), CHUNK)] or [()]
         seen = {observation.vm_id for observation in observations}
-        totals: dict[str, list[Any]] = {name: [] for name in ("adopted", "updated", "moved", "deleted", "foreign", "absent")}
+        totals: dict[str, list[Any]] = {name: [] for name in _FINDINGS}
         for number, part in enumerate(parts, 1):
             last = full and number == len(parts)
             flat = [argument for observation in part for argument in _arguments(observation)]

@@ -16,7 +16,8 @@ if changed then
   -- Verified running by the target's libvirt; its agent may not have said so yet.
   local vm = K_vm(vm_id)
   if entry.outcome == 'MOVED' and get(vm, 'owner') == entry.target_host_id and num(get(vm, 'epoch')) == entry.epoch then
-    if get(vm, 'state') == 'UNSPECIFIED' then redis.call('HSET', vm, 'state', 'RUNNING', 'reason', '') end
+    if get(vm, 'state') == 'UNSPECIFIED' then redis.call('HSET', vm, 'state', 'RUNNING', 'state_reason', '') end
+    redis.call('HSET', vm, 'claim_open', '0', 'reason', '')
   end
 end
 return {'OK', redis.call('HGETALL', HEAD)}

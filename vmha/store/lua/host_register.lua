@@ -18,7 +18,7 @@ local owned = {}
 for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do
   local vm = K_vm(vm_id)
   if not repeated then
-    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0')
+    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0', 'reason', '')
     redis.call('HSET', vm, 'epoch', int(num(get(vm, 'epoch')) + 1))
   end
   owned[#owned + 1] = {vm_id, redis.call('HGETALL', vm)}

@@ -26,6 +26,17 @@ local function state_event()
   append_event('evacuation_state_change', ID, 'evac', 'e', ID, 'h', cjson.encode(flat))
 end
 
+local NOT_RUNNING = {PENDING = true, FAILED = true, SKIPPED = true}
+
+-- Why the VM does not run, where operators look first; not when somebody else owns it by now.
+local function explain(vm_id, entry)
+  if not NOT_RUNNING[entry.outcome] then return end
+  local owner = get(K_vm(vm_id), 'owner')
+  if owner ~= '' and (owner == get(HEAD, 'host_id') or owner == entry.target_host_id) then
+    redis.call('HSET', K_vm(vm_id), 'reason', entry.reason)
+  end
+end
+
 -- Writes one entry and keeps the counters. Answers changed, refusal.
 local function put_entry(vm_id, vm_json)
   local old = redis.call('HGET', K_entries(ID), vm_id)
@@ -39,6 +50,7 @@ local function put_entry(vm_id, vm_json)
     if before then redis.call('HINCRBY', HEAD, 'count_' .. before, -1) end
     redis.call('HINCRBY', HEAD, 'count_' .. outcome, 1)
   end
+  explain(vm_id, cjson.decode(vm_json))
   return true, nil
 end
 

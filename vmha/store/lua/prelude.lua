@@ -30,10 +30,10 @@ local function bump(safety)
   if safety then redis.call('HINCRBY', K_cluster(), 'config_version', 1) end
 end
 
--- The registration named is the one in force.
+-- The registration named is the one in force; 0 is none.
 local function in_force(host, incarnation)
   local row = redis.call('HMGET', host, 'config', 'incarnation', 'incarnation_revoked')
-  return row[1] and num(row[2]) == num(incarnation) and row[3] ~= '1'
+  return row[1] and num(incarnation) > 0 and num(row[2]) == num(incarnation) and row[3] ~= '1'
 end
 
 local function append_event(kind, incident, actor, ...)

@@ -4,7 +4,7 @@
 -- Answers adopted, updated, moved (records), deleted (ids), foreign, absent (records).
 local me, incarnation, full, planned = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
 if not exists(K_host(me)) then return {'HOST_UNKNOWN', 'host_id', me} end
-if num(incarnation) <= 0 or not in_force(K_host(me), incarnation) then
+if not in_force(K_host(me), incarnation) then
   return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation}
 end
 local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
