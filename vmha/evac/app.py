@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
@@ -79,16 +80,20 @@ def libvirt_factory() -> HypervisorFactory:
 async def run(
     settings: EvacSettings,
     *,
-    stop: asyncio.Event,
     clock: Clock | None = None,
+    stop: asyncio.Event | None = None,
     ready: asyncio.Future[int] | None = None,
 ) -> None:
-    """Serves until `stop` is set, then drains. `ready` gets the port.
+    """Serves until `stop` is set (without one: until SIGTERM or SIGINT), then drains. `ready` gets the port.
 
     Raises:
         VmhaError: It cannot listen, or the store's settings do not allow it to run (STORE_EVICTS).
     """
     clock = clock or SystemClock()
+    if stop is None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = connect(settings.redis_url)
         stack.push_async_callback(store.close)

@@ -25,7 +25,7 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
     def __init__(self, store: Store, orders: Orders, clock: Clock) -> None:
         self._store, self._orders, self._clock = store, orders, clock
 
-    async def Evacuate(  # type: ignore[override]  # noqa: N802 - the contract's name
+    async def Evacuate(  # noqa: N802 - the contract's name
         self, request: pb.EvacuateRequest, context: Context[Any, Any]
     ) -> AsyncIterator[pb.EvacuateResponse]:
         """Starts or joins, then streams; the first message is where it stands."""
@@ -45,7 +45,7 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
         for sequence, entry in enumerate(entries, 1):
             yield evacuation_event(sequence, self._clock.wall(), record, entry)
 
-    async def WatchEvacuation(  # type: ignore[override]  # noqa: N802
+    async def WatchEvacuation(  # noqa: N802
         self, request: pb.WatchEvacuationRequest, context: Context[Any, Any]
     ) -> AsyncIterator[pb.WatchEvacuationResponse]:
         """Streams from after_sequence on."""
@@ -73,7 +73,8 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
         await self._store.clusters.get(request.cluster_id)
         found = await self._store.evacuations.list(request.cluster_id, request.host_id, offset=offset, limit=limit + 1)
         page = [evacuation_to_proto(record) for record in found[:limit]]
-        return pb.ListEvacuationsResponse(evacuations=page, next_page_token=pages.next_token(offset, limit, len(found)))
+        token = pages.next_token(offset, len(page), more=len(found) > limit)
+        return pb.ListEvacuationsResponse(evacuations=page, next_page_token=token)
 
     async def CancelEvacuation(  # noqa: N802
         self, request: pb.CancelEvacuationRequest, context: Context[Any, Any]

@@ -1,0 +1,165 @@
+"""Doubles of the evacuator's edges: a hypervisor in memory, agents that admit over real gRPC, a fence device that does as told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from vmha.errors import NotFound, PreconditionFailed
+from vmha.evac.fencing import FenceFailed, Power
+from vmha.evac.hypervisor import LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.evac.reasons import ProofReason
+from vmha.model import FenceConfig, VmState
+from vmha.rpc.server import Server
+from vmha.v1 import agent_service_pb2 as pb
+from vmha.v1 import agent_service_pb2_grpc as pb_grpc
+from vmha.v1 import vm_pb2
+
+_UUID = re.compile(r"<uuid>([^<]*)</uuid>")
+
+
+@dataclass
+class FakeHypervisor:
+    """Domains in memory. The sets hold vm_ids, or "*" for every VM."""
+
+    domains: dict[str, VmState] = field(default_factory=dict)
+    refuses: set[str] = field(default_factory=set)
+    locked: set[str] = field(default_factory=set)
+    hangs: set[str] = field(default_factory=set)
+    starts_then_hangs: set[str] = field(default_factory=set)
+    unreachable: bool = False
+    started: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def _reach(self) -> None:
+        if self.unreachable:
+            raise NotReached("connection refused")
+
+    async def connect(self, timeout_s: float) -> None:
+        self._reach()
+
+    async def start_paused(self, vm_id: str, domain_xml: str, timeout_s: float) -> VmState:
+        self._reach()
+        if (said := _UUID.search(domain_xml)) is None or said[1] != vm_id:
+            raise Refused("the XML defines another UUID")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.at_once -= 1
+        if _among(vm_id, self.hangs):
+            raise OutcomeUnknown("no answer")
+        if self.domains.get(vm_id) in {VmState.RUNNING, VmState.PAUSED}:
+            return self.domains[vm_id]
+        if _among(vm_id, self.locked):
+            self.domains.pop(vm_id, None)
+            raise LockHeld('Failed to get "write" lock')
+        if _among(vm_id, self.refuses):
+            self.domains.pop(vm_id, None)
+            raise Refused("no such machine type")
+        self.started.append(vm_id)
+        self.domains[vm_id] = VmState.PAUSED
+        if _among(vm_id, self.starts_then_hangs):
+            raise OutcomeUnknown("the connection broke")
+        return VmState.PAUSED
+
+    async def state(self, vm_id: str, timeout_s: float) -> VmState:
+        self._reach()
+        return self.domains.get(vm_id, VmState.ABSENT)
+
+    async def remove(self, vm_id: str, timeout_s: float) -> None:
+        self._reach()
+        self.domains.pop(vm_id, None)
+
+    async def list(self, timeout_s: float) -> Mapping[str, VmState]:
+        self._reach()
+        return dict(self.domains)
+
+    def close(self) -> None:
+        pass
+
+    def resume(self, vm_id: str) -> VmState:
+        if vm_id not in self.domains:
+            raise NotFound("DOMAIN_UNKNOWN", "no such domain")
+        self.domains[vm_id] = VmState.RUNNING
+        return VmState.RUNNING
+
+
+def _among(vm_id: str, chosen: set[str]) -> bool:
+    return vm_id in chosen or "*" in chosen
+
+
+@dataclass
+class FakeDevice:
+    """A fence device. `answers` come first, in order; then the power as it is."""
+
+    power: Power = Power.ON
+    answers: list[Power | ProofReason] = field(default_factory=list)
+    orders: int = 0
+    reads: int = 0
+    works: bool = True
+    gate: asyncio.Event | None = None
+
+    async def read(self, config: FenceConfig, timeout_s: float) -> Power:
+        self.reads += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, ProofReason):
+                raise FenceFailed(answer, "as told")
+            return answer
+        if not self.works:
+            raise FenceFailed(ProofReason.FENCE_FAILED, "device away")
+        return self.power
+
+    async def order_off(self, config: FenceConfig, timeout_s: float) -> None:
+        self.orders += 1
+        if not self.works:
+            raise FenceFailed(ProofReason.FENCE_FAILED, "device away")
+        self.power = Power.OFF
+
+
+class AgentDouble(pb_grpc.AgentServiceServicer):
+    """One server that answers for the agents of many hosts. `resume(host_id, vm_id)` lets the domain execute."""
+
+    def __init__(self, resume: Callable[[str, str], VmState]) -> None:
+        self._resume = resume
+        self.incarnations: dict[str, int] = {}
+        self.refuses: dict[str, str] = {}
+        self.epochs: dict[str, int] = {}
+        self.admitted: list[tuple[str, str, int]] = []
+        self._server: Server | None = None
+
+    async def start(self) -> int:
+        self._server = Server(
+            [(pb_grpc.add_AgentServiceServicer_to_server, self, "vmha.v1.AgentService")], "127.0.0.1:0", reflection=False
+        )
+        return await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(0)
+
+    async def AdmitVm(  # noqa: N802
+        self, request: pb.AdmitVmRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.AdmitVmResponse:
+        reason = self.refuses.get(request.host_id) or self.refuses.get(request.vm_id)
+        if reason is None and request.incarnation != self.incarnations.get(request.host_id, request.incarnation):
+            reason = "INCARNATION_MISMATCH"
+        if reason is None and request.epoch < self.epochs.get(request.vm_id, 0):
+            reason = "STALE_VM_EPOCH"
+        if reason is not None:
+            raise PreconditionFailed(reason, "as told")
+        self.epochs[request.vm_id] = request.epoch
+        state = self._resume(request.host_id, request.vm_id)
+        self.admitted.append((request.host_id, request.vm_id, request.epoch))
+        return pb.AdmitVmResponse(state=vm_pb2.VmState.Value(f"VM_STATE_{state.value}"))
