@@ -217,7 +217,7 @@ def violations(error: ValidationError, path: str = "") -> list[FieldViolation]:
     """pydantic's findings as field violations; never with the input."""
     found = []
     for item in error.errors(include_input=False, include_url=False, include_context=False):
-        if item["type"] == "extra_forbidden":
+        if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             text = "unknown key"
         elif item["type"] == "missing":
             text = "is required"

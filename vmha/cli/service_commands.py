@@ -1,0 +1,50 @@
+"""`vmha manager`, `vmha agent`, `vmha evac`: start a service and stay until SIGTERM.
+
+A service's own code is imported only here, and only when asked for: an agent's host needs no Redis client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vmha import config, log
+from vmha.cli import exits, output
+from vmha.errors import VmhaError
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file; environment variables VMHA_<FIELD> win over it.", envvar="VMHA_CONFIG")
+]
+
+
+def manager(path: ConfigFile = None) -> None:
+    """Run a manager: watches hosts, confirms a death, orders evacuations."""
+    _serve("manager", config.ManagerSettings, path)
+
+
+def agent(path: ConfigFile = None) -> None:
+    """Run a host's agent: probes peers, reports, admits VMs."""
+    _serve("agent", config.AgentSettings, path)
+
+
+def evac(path: ConfigFile = None) -> None:
+    """Run an evacuator: proves a death, starts VMs elsewhere."""
+    _serve("evac", config.EvacSettings, path)
+
+
+def _serve(service: str, kind: type[config.ServiceSettings], path: Path | None) -> None:
+    try:
+        settings = config.load(kind, path)
+        log.configure(settings.log_level, settings.log_format, service)
+        run: Callable[[Any], Coroutine[Any, Any, None]] = importlib.import_module(f"vmha.{service}.app").run
+        asyncio.run(run(settings))
+    except VmhaError as error:
+        output.complain(error)
+        raise typer.Exit(int(exits.of(error))) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(int(exits.Exit.INTERRUPTED)) from None
