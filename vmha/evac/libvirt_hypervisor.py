@@ -1,22 +1,21 @@
 """`RemoteHypervisor` over libvirt, for qemu+tcp, qemu+tls, qemu+ssh and test URIs.
 
-libvirt's calls block without a bound, so each host has its own threads (vmha.evac.bulkhead), its port is tried before libvirt is
+libvirt's calls block without a bound, so each host has its own threads (vmha.bulkhead), its port is tried before libvirt is
 asked to open it, and keepalive ends calls on a connection that went dead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
 
-from vmha.evac.bulkhead import Bulkhead, CallLost, CallNotMade
+from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.libvirt_events import start_libvirt_events
 from vmha.model import VmState
 
 T = TypeVar("T")
@@ -43,19 +42,6 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
 )
-
-
-@cache
-def start_libvirt_events() -> None:
-    """Gives libvirt its event loop, which keepalive needs, and keeps it from printing errors. Once for a process."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=_run_events, name="libvirt-events", daemon=True).start()
-
-
-def _run_events() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()
 
 
 class LibvirtHypervisor:

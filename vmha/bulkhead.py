@@ -1,4 +1,4 @@
-"""One host's threads: calls that may block for ever, kept away from everyone else's (notes: one bulkhead per host).
+"""One host's threads: calls that may block for ever, kept away from everyone else's (one bulkhead per host).
 
 Threads are daemons: a call that never returns must not keep the process from ending, as concurrent.futures would.
 """
