@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from vmha.cli import cluster_file, exits, output
-from vmha.cli.cluster_file import ClusterFile
+from vmha.cli import exits, output
 from vmha.cli.exits import Exit
 from vmha.cli.session import Connection, Options, execute, pages
 from vmha.errors import InvalidField, NotFound
 from vmha.rpc import convert
 from vmha.v1 import cluster_pb2
 from vmha.v1 import cluster_service_pb2 as cs
+
+if TYPE_CHECKING:
+    from vmha.cli.cluster_file import ClusterFile
 
 PAGE: Final = 500
 FileOption = Annotated[Path, typer.Option("-f", "--file", help="The cluster file (YAML).", show_default=False)]
@@ -34,6 +36,9 @@ class Change:
 
 def apply(context: typer.Context, file: FileOption) -> None:
     """Create or update a cluster, its hosts and groups; switch protection as the file says, last."""
+    # pydantic takes longer to import than most commands take to run.
+    from vmha.cli import cluster_file  # noqa: PLC0415
+
     try:
         wanted = cluster_file.read(file)
     except InvalidField as error:

@@ -5,6 +5,7 @@ Every mistake of the file is named at once, each with its path as `hosts[1].fenc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,14 @@ class _Group(_Section):
     vms: list[str] = Field(default_factory=list)
 
 
+_STAND_INS: Final[Mapping[type[BaseModel], Mapping[str, str]]] = {
+    _Cluster: {"id": "x"},
+    _Host: {"id": "x", "probe_target": "x:1", "agent_target": "x:1", "libvirt_uri": "x:///"},
+    _Group: {"id": "x", "policy": "AFFINITY"},
+}
+"""Required fields, for looking at the rest of a section that lacks them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFile:
     """A cluster as an operator wants it.
@@ -123,10 +132,11 @@ def parse(content: Mapping[str, Any]) -> ClusterFile:
     """
     wrong = [FieldViolation(key, f"unknown key; there are {', '.join(_SECTIONS)}") for key in content if key not in _SECTIONS]
     section = _checked(_Cluster, content.get("cluster"), "cluster", wrong, _check_cluster)
-    hosts = [_checked(_Host, raw, f"hosts[{i}]", wrong, _check_host) for i, raw in _items(content, "hosts", wrong)]
-    groups = [_checked(_Group, raw, f"groups[{i}]", wrong, _check_group) for i, raw in _items(content, "groups", wrong)]
-    wrong += _repeated("hosts", (host.id if host else None for host in hosts))
-    wrong += _repeated("groups", (group.id if group else None for group in groups))
+    raw_hosts, raw_groups = _items(content, "hosts", wrong), _items(content, "groups", wrong)
+    hosts = [_checked(_Host, raw, f"hosts[{i}]", wrong, _check_host) for i, raw in enumerate(raw_hosts)]
+    groups = [_checked(_Group, raw, f"groups[{i}]", wrong, _check_group) for i, raw in enumerate(raw_groups)]
+    wrong += _repeated("hosts", raw_hosts)
+    wrong += _repeated("groups", raw_groups)
     if wrong or section is None:
         raise InvalidField(wrong)
     return ClusterFile(
@@ -148,24 +158,55 @@ def _checked(
         section = model.model_validate(raw)
     except ValidationError as error:
         wrong += violations(error, path)
+        rest = _without_mistakes(model, raw, error)
+        if rest is not None:
+            wrong += _under(path, check(rest))
         return None
-    wrong += [FieldViolation(f"{path}.{v.field}", v.description) for v in check(section)]
+    wrong += _under(path, check(section))
     return section
 
 
-def _items(content: Mapping[str, Any], key: str, wrong: list[FieldViolation]) -> list[tuple[int, object]]:
+def _without_mistakes(model: type[M], raw: object, error: ValidationError) -> M | None:
+    """The section with every mistake of form cut out, so that one of them does not hide a mistake of content beside it."""
+    if not isinstance(raw, dict):
+        return None
+    rest = copy.deepcopy(raw)
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        where = item["loc"][:1] if item["type"] == "missing" else item["loc"]
+        _cut(rest, where)
+    try:
+        return model.model_validate({**_STAND_INS[model], **rest})
+    except ValidationError:
+        return None
+
+
+def _cut(content: Any, where: tuple[int | str, ...]) -> None:
+    for step in where[:-1]:
+        if not isinstance(content, dict) or step not in content:
+            return
+        content = content[step]
+    if isinstance(content, dict):
+        content.pop(where[-1], None)
+
+
+def _under(path: str, found: Iterable[FieldViolation]) -> list[FieldViolation]:
+    return [FieldViolation(f"{path}.{v.field}", v.description) for v in found]
+
+
+def _items(content: Mapping[str, Any], key: str, wrong: list[FieldViolation]) -> list[object]:
     raw = content.get(key) or []
     if not isinstance(raw, list):
         wrong.append(FieldViolation(key, "must be a list"))
         return []
-    return list(enumerate(raw))
+    return raw
 
 
-def _repeated(section: str, ids: Iterable[str | None]) -> list[FieldViolation]:
+def _repeated(section: str, items: Iterable[object]) -> list[FieldViolation]:
     first: dict[str, int] = {}
     wrong = []
-    for number, name in enumerate(ids):
-        if name is None:
+    for number, item in enumerate(items):
+        name = item.get("id") if isinstance(item, dict) else None
+        if not isinstance(name, str):
             continue
         if name in first:
             wrong.append(FieldViolation(f"{section}[{number}].id", f"{name} is {section}[{first[name]}] already"))

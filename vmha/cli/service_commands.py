@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from vmha import config, log
 from vmha.cli import exits, output
 from vmha.errors import VmhaError
 
@@ -24,20 +23,23 @@ ConfigFile = Annotated[
 
 def manager(path: ConfigFile = None) -> None:
     """Run a manager: watches hosts, confirms a death, orders evacuations."""
-    _serve("manager", config.ManagerSettings, path)
+    _serve("manager", "ManagerSettings", path)
 
 
 def agent(path: ConfigFile = None) -> None:
     """Run a host's agent: probes peers, reports, admits VMs."""
-    _serve("agent", config.AgentSettings, path)
+    _serve("agent", "AgentSettings", path)
 
 
 def evac(path: ConfigFile = None) -> None:
     """Run an evacuator: proves a death, starts VMs elsewhere."""
-    _serve("evac", config.EvacSettings, path)
+    _serve("evac", "EvacSettings", path)
 
 
-def _serve(service: str, kind: type[config.ServiceSettings], path: Path | None) -> None:
+def _serve(service: str, settings_name: str, path: Path | None) -> None:
+    from vmha import config, log  # noqa: PLC0415
+
+    kind: type[config.ServiceSettings] = getattr(config, settings_name)
     try:
         settings = config.load(kind, path)
         log.configure(settings.log_level, settings.log_format, service)
