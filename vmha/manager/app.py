@@ -1,0 +1,205 @@
+"""`vmha manager`: puts the parts together, serves, and goes away in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+
+from vmha.clock import Clock, SystemClock
+from vmha.config import ManagerSettings
+from vmha.errors import VmhaError
+from vmha.manager.cluster_service import ClusterService
+from vmha.manager.discovery import Discovery
+from vmha.manager.evac_client import EvacClient
+from vmha.manager.event_service import EventService, EventTails
+from vmha.manager.lag import LagGuard
+from vmha.manager.manager_service import ManagerService
+from vmha.manager.operations import Operations
+from vmha.manager.parts import Parts
+from vmha.manager.store_watch import StoreWatch
+from vmha.metrics import start_metrics
+from vmha.probe import ExporterProbe, HttpExporterProbe
+from vmha.rpc.channel import open_channel
+from vmha.rpc.options import MIB
+from vmha.rpc.scalars import duration
+from vmha.rpc.server import Server
+from vmha.store import Store, connect
+from vmha.v1 import cluster_service_pb2_grpc, event_service_pb2_grpc, manager_service_pb2_grpc
+from vmha.v1 import manager_service_pb2 as ms
+
+MAX_RECEIVE_BYTES: Final = 4 * MIB
+"""What the transport takes in. Session messages are refused above 1 MiB, by name."""
+
+_log = structlog.get_logger("vmha.manager")
+
+
+class Manager:
+    """One running replica.
+
+    Args:
+        probe: Asks exporters; the real one when None.
+    """
+
+    def __init__(
+        self, settings: ManagerSettings, *, store: Store, clock: Clock, probe: ExporterProbe, evacuator: EvacClient
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._lag = LagGuard(clock)
+        self._watch = StoreWatch(store)
+        parts = Parts(
+            store=store,
+            clock=clock,
+            probe=probe,
+            evacuator=evacuator,
+            store_watch=self._watch,
+            lag=self._lag,
+            manager_id=settings.manager_id,
+        )
+        self.discovery = Discovery(parts, interval_s=settings.discovery_interval_s)
+        self._tails = EventTails(store)
+        self._service = ManagerService(self.discovery)
+        self.server = Server(
+            [
+                (manager_service_pb2_grpc.add_ManagerServiceServicer_to_server, self._service, "vmha.v1.ManagerService"),
+                (
+                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
+                    ClusterService(Operations(store, self.discovery, clock)),
+                    "vmha.v1.ClusterService",
+                ),
+                (
+                    event_service_pb2_grpc.add_EventServiceServicer_to_server,
+                    EventService(store, self._tails),
+                    "vmha.v1.EventService",
+                ),
+            ],
+            settings.listen,
+            tls=settings.tls,
+            reflection=settings.reflection,
+            max_receive_bytes=MAX_RECEIVE_BYTES,
+        )
+        self._health_tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def start(self) -> int:
+        """Listen at once, so that liveness can be asked; then wait for Redis, find the clusters, and serve. Returns the port.
+
+        Raises:
+            PreconditionFailed: STORE_EVICTS.
+            Unavailable: LISTEN_FAILED.
+        """
+        port = await self.server.start()
+        await self.server.set_serving(False)
+        await self._watch.connect()
+        self._watch.listen(self._show_health)
+        self._lag.start()
+        await self.discovery.start()
+        await self.server.set_serving(self._watch.reachable)
+        # A full collection would stall the loop for 300 ms at 10,000 sessions: what lives now lives on.
+        gc.collect()
+        gc.freeze()
+        _log.info("manager serves", listen=self._settings.listen, port=port, clusters=len(self.discovery.loops))
+        return port
+
+    async def drain(self, grace_s: float) -> None:
+        """Say that this replica is going away, and wait, but not for ever, until its agents have gone elsewhere."""
+        self._draining = True
+        self._service.draining = True
+        await self.server.set_serving(False)
+        self._tails.drain()
+        goes = ms.ReportHealthResponse(drain=ms.SessionDrain(grace_duration=duration(grace_s)))
+        for loop in self.discovery.loops.values():
+            for session in loop.sessions.all():
+                session.send(goes)
+        try:
+            async with asyncio.timeout(grace_s):
+                for loop in list(self.discovery.loops.values()):
+                    await loop.sessions.wait_empty()
+        except TimeoutError:
+            _log.info("sessions are cut: they did not end in time")
+
+    async def close(self) -> None:
+        """Stop at once. What is in the store stays there, and a successor goes on from it."""
+        await self._watch.close()
+        await self._lag.close()
+        await self.discovery.close()
+        await self.server.stop(1.0)
+        for task in self._health_tasks:
+            task.cancel()
+
+    def _show_health(self, reachable: bool) -> None:
+        if not self._draining:
+            task = asyncio.create_task(self.server.set_serving(reachable), name="health")
+            self._health_tasks.add(task)
+            task.add_done_callback(self._health_tasks.discard)
+
+
+async def run(
+    settings: ManagerSettings,
+    *,
+    clock: Clock | None = None,
+    probe: ExporterProbe | None = None,
+    started: Callable[[int], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Run a manager until SIGTERM or SIGINT, or until `stop` is set. Returns the exit code.
+
+    Args:
+        started: Told the port when it serves.
+    """
+    stop = stop or asyncio.Event()
+    _stop_on_signals(stop)
+    async with AsyncExitStack() as stack:
+        try:
+            stop_metrics = start_metrics(settings.metrics_listen)
+            stack.callback(stop_metrics)
+            store = connect(settings.redis_url)
+            stack.push_async_callback(store.close)
+            real_probe = HttpExporterProbe()
+            stack.push_async_callback(real_probe.close)
+            channel = open_channel(settings.evac_target, settings.tls)
+            stack.push_async_callback(channel.close)
+            evacuator = EvacClient(channel)
+            stack.push_async_callback(evacuator.close)
+            manager = Manager(settings, store=store, clock=clock or SystemClock(), probe=probe or real_probe, evacuator=evacuator)
+            stack.push_async_callback(manager.close)
+            port = await _start(manager, stop)
+        except VmhaError as error:
+            _log.error("manager cannot start", reason=error.reason, message=error.message)
+            return 1
+        if port is None:
+            return 0
+        if started is not None:
+            started(port)
+        await stop.wait()
+        _log.info("manager goes away")
+        await manager.drain(settings.drain_grace_s)
+    return 0
+
+
+async def _start(manager: Manager, stop: asyncio.Event) -> int | None:
+    """Start, unless it is told to stop while it still waits for Redis."""
+    starting = asyncio.create_task(manager.start(), name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return await starting if starting.done() else None
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    # A loop of virtual time, or one in another thread, has no signals.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)

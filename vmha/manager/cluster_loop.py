@@ -1,0 +1,271 @@
+"""One cluster: its detector, its timer, and everything that turns between them. One thread, one order of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+
+from vmha.errors import NotFound
+from vmha.manager import events as ev
+from vmha.manager import metrics
+from vmha.manager.alarms import Alarms
+from vmha.manager.detector import Detector
+from vmha.manager.enablement import protection_state
+from vmha.manager.executor import Executor
+from vmha.manager.host_queues import HostQueues
+from vmha.manager.memory import ClusterMemory
+from vmha.manager.parts import Parts
+from vmha.manager.rounds import Assignment, Rounds
+from vmha.manager.session_desk import SessionDesk
+from vmha.manager.sessions import Session, Sessions
+from vmha.model import ProtectionState
+from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
+
+SHORTEST_TIMER_S: Final = 0.001
+QUEUE: Final = 10_000
+"""Events that may wait while one is worked on; they only come from effects that answer at once."""
+
+_log = structlog.get_logger("vmha.manager")
+
+
+class ClusterLoop:
+    """Everything that the manager does for one cluster."""
+
+    def __init__(self, parts: Parts, snapshot: ClusterSnapshot, incidents: list[Incident], suspects: list[SuspectRecord]) -> None:
+        self._parts = parts
+        self.memory = memory = ClusterMemory.of(snapshot)
+        memory.incidents.update((incident.host_id, incident) for incident in incidents)
+        self.cluster_id = memory.cluster.cluster_id
+        self.sessions = Sessions(self.cluster_id)
+        self.queues = HostQueues("store", store_away=parts.store_watch.away)
+        self.alarms = Alarms(parts.store, self.cluster_id, self.queues, self._incident_of)
+        self.rounds = Rounds(parts, memory, self.sessions, self._drawn)
+        self._executor = Executor(parts, memory, self.sessions, self.queues, self.alarms, self)
+        self.desk = SessionDesk(parts, self)
+        self.started_s = parts.clock.now()
+        self.core = Detector(self.cluster_id, self.started_s)
+        self._waiting: deque[ev.Event] = deque(maxlen=QUEUE)
+        self._busy = False
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._suspects = {suspect.host_id: suspect for suspect in suspects}
+        self._protection = self.protection
+
+    def start(self) -> None:
+        """Begin: tell the detector what is known, draw the first round."""
+        parts, memory = self._parts, self.memory
+        parts.lag.listen(self._lagged)
+        parts.store_watch.listen(self._store_changed)
+        self.feed(ev.ClusterConfigured(config=memory.cluster.config, enabled=memory.cluster.ha_enabled))
+        for host_id in memory.hypervisors:
+            self._configure_host(memory.hosts[host_id], restored=True)
+        metrics.INCIDENTS_OPEN.labels(self.cluster_id).set(len(memory.incidents))
+        self.rounds.start()
+        if not parts.store_watch.reachable:
+            self._store_changed(False)
+
+    async def close(self) -> None:
+        """Stop deciding; what is in the store stays there."""
+        self._closed = True
+        self._parts.lag.forget(self._lagged)
+        self._parts.store_watch.forget(self._store_changed)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.rounds.close()
+        await self._executor.close()
+        await self.desk.stop()
+        await self.queues.close()
+
+    # Events
+
+    def feed(self, event: ev.Event) -> None:
+        """Tell the detector, and carry out what it wants. Events that come meanwhile wait for their turn."""
+        self._parts.lag.check()
+        self._waiting.append(event)
+        self._turn()
+
+    def _turn(self) -> None:
+        if self._busy or self._closed:
+            return
+        self._busy = True
+        try:
+            while self._waiting:
+                event = self._waiting.popleft()
+                try:
+                    effects = self.core.event(event, self._parts.clock.now())
+                except Exception:
+                    # The core refused the event and changed nothing.
+                    metrics.CORE_ERRORS.labels(self.cluster_id).inc()
+                    _log.exception("detector refused", cluster_id=self.cluster_id, event=type(event).__name__)
+                else:
+                    self._executor.run(effects)
+        finally:
+            self._busy = False
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.core.deadline()
+        if deadline is not None and not self._closed:
+            delay = max(SHORTEST_TIMER_S, deadline - self._parts.clock.now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._parts.lag.check()
+        self._busy = True
+        try:
+            self._executor.run(self.core.tick(self._parts.clock.now()))
+        except Exception:
+            metrics.CORE_ERRORS.labels(self.cluster_id).inc()
+            _log.exception("detector failed", cluster_id=self.cluster_id)
+        finally:
+            self._busy = False
+        self._turn()
+
+    def _lagged(self, lag_s: float) -> None:
+        # Before whatever waits: it is older than the stall's end.
+        self._waiting.appendleft(ev.LoopLagged(lag_s=lag_s))
+        self._turn()
+
+    def _store_changed(self, reachable: bool) -> None:
+        self.feed(ev.StoreReachable(reachable=reachable))
+
+    def _drawn(self, assignment: Assignment) -> None:
+        self.feed(ev.WatchersDrawn(assignment=assignment))
+
+    # What effects need of it
+
+    def permit(self, host_id: str) -> None:
+        """A host may register."""
+        self.desk.registration.permit(host_id)
+
+    def decided(self, host_id: str) -> None:
+        """A confirmation has ended: look at the heartbeat that was held back."""
+        session = self.sessions.get(host_id)
+        if session is not None:
+            self.desk.heartbeats.replay(session)
+
+    def _incident_of(self, host_id: str) -> str:
+        incident = self.memory.incidents.get(host_id)
+        return "" if incident is None else incident.incident_id
+
+    # What the operator and the store say
+
+    def apply(self, snapshot: ClusterSnapshot) -> None:
+        """Take in a newer state of the store."""
+        memory, before = self.memory, self.memory.cluster
+        memory.groups = dict(snapshot.groups)
+        if _settings(before) != _settings(snapshot.cluster):
+            memory.cluster = snapshot.cluster
+            self.feed(ev.ClusterConfigured(config=snapshot.cluster.config, enabled=snapshot.cluster.ha_enabled))
+        memory.cluster = snapshot.cluster
+        racks = {host_id: memory.hosts[host_id].config.rack for host_id in memory.hypervisors}
+        for record in snapshot.hosts.values():
+            self._apply_host(record)
+        for host_id in [host_id for host_id in memory.hosts if host_id not in snapshot.hosts]:
+            self._remove_host(host_id)
+        redraw = racks != {host_id: memory.hosts[host_id].config.rack for host_id in memory.hypervisors}
+        if redraw or before.config.watchers != snapshot.cluster.config.watchers:
+            self.rounds.draw()
+        if before.version != snapshot.cluster.version or redraw:
+            self.rounds.push_settings()
+        self._note_protection()
+
+    def _apply_host(self, record: HostRecord) -> None:
+        known = self.memory.hosts.get(record.host_id)
+        self.memory.put_host(record)
+        if record.host_id not in self.memory.hypervisors:
+            if known is not None:
+                self.feed(ev.HostRemoved(host_id=record.host_id))
+            return
+        if known is None or known.in_maintenance != record.in_maintenance or known.config.roles != record.config.roles:
+            self._configure_host(record, restored=known is None)
+        session = self.sessions.get(record.host_id)
+        if session is not None and session.registered and not self.memory.in_force(record.host_id, record.incarnation):
+            session.revoke(record.incarnation, "CONFIRMED_DOWN")
+
+    def _configure_host(self, record: HostRecord, *, restored: bool) -> None:
+        suspect = self._suspects.pop(record.host_id, None) if restored else None
+        suspicion = None
+        if suspect is not None:
+            suspicion = ev.RestoredSuspicion(
+                boot_id=suspect.boot_id,
+                since_age_s=suspect.since_age_s,
+                confirm_in_s=suspect.confirm_in_s,
+                evidence=suspect.evidence,
+            )
+        self.feed(
+            ev.HostConfigured(
+                host_id=record.host_id,
+                in_maintenance=record.in_maintenance,
+                state=record.state,
+                boot_id=record.boot_id,
+                incident_id=self._incident_of(record.host_id),
+                suspicion=suspicion,
+            )
+        )
+        metrics.set_host_state(self.cluster_id, record.host_id, record.state)
+
+    def _remove_host(self, host_id: str) -> None:
+        self.memory.forget_host(host_id)
+        self.feed(ev.HostRemoved(host_id=host_id))
+        self.alarms.forget_host(host_id)
+        self.sessions.forget(host_id, NotFound("HOST_UNKNOWN", f"host {host_id} left the cluster", {"host_id": host_id}))
+        metrics.forget_host(self.cluster_id, host_id)
+
+    def store_lost(self, message: str) -> None:
+        """The store came back without what it held: nothing is decided until what matters was learnt again (R20)."""
+        self.feed(ev.StoreLost())
+        self.alarms.clear_alarm("STORE_LOST", "")
+        self.alarms.raise_alarm("STORE_LOST", "", message)
+        self.desk.ask_inventories("STORE_LOST")
+
+    # What is shown
+
+    @property
+    def learning(self) -> bool:
+        """Whether evidence is taken in, but nothing is confirmed yet."""
+        return self.core.learning(self._parts.clock.now())
+
+    @property
+    def protection(self) -> ProtectionState:
+        """Disabled, Waiting or Active (S12)."""
+        memory = self.memory
+        return protection_state(memory.cluster.ha_enabled, {host_id: host.config for host_id, host in memory.hosts.items()})
+
+    def is_fresh(self, session: Session | None) -> bool:
+        """Whether a session's last heartbeat is younger than stream_stale."""
+        if session is None or session.last_heartbeat_s is None:
+            return False
+        return self._parts.clock.now() - session.last_heartbeat_s < self.memory.cluster.config.timers.stream_stale_s
+
+    @property
+    def hosts_without_agent(self) -> list[str]:
+        """Hosts whose agent is not heard, by name (S1)."""
+        return [host_id for host_id in self.memory.hypervisors if not self.is_fresh(self.sessions.get(host_id))]
+
+    def _note_protection(self) -> None:
+        old, new = self._protection, self.protection
+        if old is new:
+            return
+        self._protection = new
+        detail = {
+            "old_state": f"PROTECTION_STATE_{old.value}",
+            "new_state": f"PROTECTION_STATE_{new.value}",
+            "reason": {ProtectionState.WAITING: "FEWER_THAN_TWO_HOSTS", ProtectionState.ACTIVE: "ENABLED"}.get(new, "DISABLED"),
+        }
+
+        async def tell() -> None:
+            await self._parts.store.events.append(self.cluster_id, "protection_state_change", detail, actor="manager")
+
+        self.queues.put("", tell, until_done=True)
+
+
+def _settings(cluster: object) -> tuple[object, ...]:
+    return tuple(getattr(cluster, name) for name in ("config", "ha_enabled", "config_version", "store_generation"))

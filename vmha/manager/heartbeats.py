@@ -1,0 +1,132 @@
+"""Takes heartbeats and acknowledges them: the lease of every host (safety.md R1, R5, R17).
+
+Everything between looking at a heartbeat and queueing its ack is one step of the event loop: no decision can slip between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from vmha.clock import Clock
+from vmha.manager import metrics
+from vmha.manager.memory import ClusterMemory
+from vmha.manager.refusals import foreign_host
+from vmha.manager.sessions import Session
+from vmha.v1 import heartbeat_pb2
+from vmha.v1 import manager_service_pb2 as ms
+
+
+class Life(Protocol):
+    """Whom to tell of signs of life."""
+
+    def heard(self, host_id: str, boot_id: str, *, relayed: bool) -> None:
+        """A heartbeat of the incarnation in force was taken in."""
+        ...
+
+    def offer_taken(self, session: Session) -> None:
+        """An agent uses the incarnation that it was offered."""
+        ...
+
+
+class Nonces:
+    """Fresh, unguessable, and ordered within this run: the run's id and a counter (R5)."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self.count = 0
+
+    def make(self) -> str:
+        """The next one."""
+        self.count += 1
+        return f"{self._run_id}-{self.count}"
+
+    def number(self, nonce: str) -> int:
+        """Its place in the order; 0 when it is none of this run."""
+        run, _, count = nonce.rpartition("-")
+        return int(count) if run == self._run_id and count.isdecimal() else 0
+
+
+class HeartbeatDesk:
+    """Serves the heartbeats of one cluster."""
+
+    def __init__(self, memory: ClusterMemory, nonces: Nonces, clock: Clock, life: Life) -> None:
+        self._memory = memory
+        self._nonces = nonces
+        self._clock = clock
+        self._life = life
+        self._counted: dict[str, Callable[[], None]] = {
+            result: metrics.HEARTBEATS.labels(memory.cluster.cluster_id, result).inc
+            for result in ("acked", "relayed", "revoked", "held", "ignored")
+        }
+
+    def take(self, session: Session, message: ms.AgentHeartbeat) -> None:
+        """Takes in a message with the sender's own heartbeat and those that it carries.
+
+        Raises:
+            InvalidField: FOREIGN_HOST when a heartbeat is not the sender's to bring.
+        """
+        own = message.own
+        if own.host_id != session.host_id:
+            raise foreign_host("heartbeat.own.host_id", own.host_id, session.cluster_id)
+        acks = self._own(session, message) + self._forwarded(message)
+        if acks:
+            session.send(ms.ReportHealthResponse(heartbeat_acks=ms.HeartbeatAcks(acks=acks)))
+
+    def replay(self, session: Session) -> None:
+        """Takes the heartbeat that was held back while a decision was on its way."""
+        held, session.held = session.held, None
+        if held is not None:
+            self.take(session, ms.AgentHeartbeat(own=held.own))
+
+    def _own(self, session: Session, message: ms.AgentHeartbeat) -> list[heartbeat_pb2.HeartbeatAck]:
+        own = message.own
+        if session.host_id in self._memory.deciding:
+            session.held = message
+            self._counted["held"]()
+        elif session.registered and self._memory.in_force(session.host_id, own.incarnation):
+            session.last_heartbeat_s = self._clock.now()
+            self._life.heard(session.host_id, session.boot_id, relayed=False)
+            self._note_delivery(session, own)
+            self._counted["acked"]()
+            return [self._ack(own)]
+        elif own.incarnation == session.offered:
+            session.held = message
+            self._life.offer_taken(session)
+        else:
+            self._counted["revoked"]()
+            session.revoke(own.incarnation, "NOT_IN_FORCE")
+        return []
+
+    def _forwarded(self, message: ms.AgentHeartbeat) -> list[heartbeat_pb2.HeartbeatAck]:
+        acks = []
+        for number, beat in enumerate(message.forwarded):
+            if beat.host_id not in self._memory.hosts:
+                if beat.host_id in self._memory.departed:
+                    continue
+                raise foreign_host(f"heartbeat.forwarded[{number}].host_id", beat.host_id, self._memory.cluster.cluster_id)
+            if beat.host_id in self._memory.deciding or not self._memory.in_force(beat.host_id, beat.incarnation):
+                self._counted["ignored"]()
+                continue
+            self._life.heard(beat.host_id, self._memory.hosts[beat.host_id].boot_id, relayed=True)
+            self._counted["relayed"]()
+            acks.append(self._ack(beat))
+        return acks
+
+    def _ack(self, beat: heartbeat_pb2.Heartbeat) -> heartbeat_pb2.HeartbeatAck:
+        cluster = self._memory.cluster
+        return heartbeat_pb2.HeartbeatAck(
+            host_id=beat.host_id,
+            incarnation=beat.incarnation,
+            sequence=beat.sequence,
+            nonce=self._nonces.make(),
+            config_version=cluster.config_version,
+            store_generation=cluster.store_generation,
+        )
+
+    def _note_delivery(self, session: Session, own: heartbeat_pb2.Heartbeat) -> None:
+        # An ack that was sent after the ownership update came back: the stream keeps order, so the update arrived, too.
+        if 0 <= session.ownership_mark < self._nonces.number(own.echoed_nonce):
+            session.ownership_mark = -1
+            if self._memory.undelivered.get(session.host_id) == own.incarnation:
+                del self._memory.undelivered[session.host_id]

@@ -1,0 +1,109 @@
+"""ClusterService's methods on hosts."""
+
+from __future__ import annotations
+
+from vmha.errors import PreconditionFailed, Unsupported
+from vmha.manager import events as ev
+from vmha.manager.explain import explain_host
+from vmha.manager.operations import Context, Operations, operator_of, version_of
+from vmha.rpc import convert, pages, validate
+from vmha.v1 import cluster_service_pb2 as cs
+from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
+
+
+class HostMethods(cs_grpc.ClusterServiceServicer):
+    """See the contract for each method."""
+
+    _operations: Operations
+
+    async def GetHost(self, request: cs.GetHostRequest, context: Context) -> cs.GetHostResponse:  # noqa: N802
+        """One host."""
+        validate.names_host(request)
+        await self._operations.store.clusters.get(request.cluster_id)
+        record = await self._operations.store.hosts.get(request.cluster_id, request.host_id)
+        return cs.GetHostResponse(host=self._operations.host_message(record))
+
+    async def ListHosts(self, request: cs.ListHostsRequest, context: Context) -> cs.ListHostsResponse:  # noqa: N802
+        """The hosts of a cluster, by page."""
+        validate.names_cluster(request)
+        records = await self._operations.store.hosts.list(request.cluster_id)
+        page, token = pages.cut(records, request.page_size, request.page_token)
+        return cs.ListHostsResponse(hosts=[self._operations.host_message(r) for r in page], next_page_token=token)
+
+    async def CreateHost(self, request: cs.CreateHostRequest, context: Context) -> cs.CreateHostResponse:  # noqa: N802
+        """Add a host."""
+        validate.host_settings(request)
+        cluster_id, host_id, config = request.cluster_id, request.host_id, convert.host_config_from_proto(request.config)
+        async with self._operations.act(cluster_id, "CreateHost", f"{cluster_id}/{host_id}", operator_of(context)):
+            record = await self._operations.store.hosts.create(cluster_id, host_id, config)
+        return cs.CreateHostResponse(host=self._operations.host_message(record))
+
+    async def UpdateHost(self, request: cs.UpdateHostRequest, context: Context) -> cs.UpdateHostResponse:  # noqa: N802
+        """Replace a host's settings."""
+        validate.host_settings(request)
+        cluster_id, host_id, config = request.cluster_id, request.host_id, convert.host_config_from_proto(request.config)
+        async with self._operations.act(cluster_id, "UpdateHost", f"{cluster_id}/{host_id}", operator_of(context)):
+            record = await self._operations.store.hosts.update(cluster_id, host_id, config, version_of(request.etag))
+        return cs.UpdateHostResponse(host=self._operations.host_message(record))
+
+    async def DeleteHost(self, request: cs.DeleteHostRequest, context: Context) -> cs.DeleteHostResponse:  # noqa: N802
+        """Remove a host."""
+        validate.names_host(request)
+        subject = f"{request.cluster_id}/{request.host_id}"
+        async with self._operations.act(request.cluster_id, "DeleteHost", subject, operator_of(context)):
+            await self._operations.store.hosts.delete(request.cluster_id, request.host_id, version_of(request.etag))
+        return cs.DeleteHostResponse()
+
+    async def StartHostMaintenance(  # noqa: N802
+        self, request: cs.StartHostMaintenanceRequest, context: Context
+    ) -> cs.StartHostMaintenanceResponse:
+        """Take a host out of service."""
+        validate.names_host(request)
+        cluster_id, host_id = request.cluster_id, request.host_id
+        subject, who = f"{cluster_id}/{host_id}", operator_of(context)
+        async with self._operations.act(cluster_id, "StartHostMaintenance", subject, who, request.reason[:1024]):
+            version = version_of(request.etag)
+            record = await self._operations.store.hosts.set_maintenance(cluster_id, host_id, True, version)
+        return cs.StartHostMaintenanceResponse(host=self._operations.host_message(record))
+
+    async def EndHostMaintenance(  # noqa: N802
+        self, request: cs.EndHostMaintenanceRequest, context: Context
+    ) -> cs.EndHostMaintenanceResponse:
+        """Take it back."""
+        validate.names_host(request)
+        cluster_id, host_id = request.cluster_id, request.host_id
+        async with self._operations.act(cluster_id, "EndHostMaintenance", f"{cluster_id}/{host_id}", operator_of(context)):
+            version = version_of(request.etag)
+            record = await self._operations.store.hosts.set_maintenance(cluster_id, host_id, False, version)
+        return cs.EndHostMaintenanceResponse(host=self._operations.host_message(record))
+
+    async def StartHostDrain(self, request: cs.StartHostDrainRequest, context: Context) -> cs.StartHostDrainResponse:  # noqa: N802
+        """Not in this release."""
+        validate.names_host(request)
+        raise _no_drain()
+
+    async def CancelHostDrain(self, request: cs.CancelHostDrainRequest, context: Context) -> cs.CancelHostDrainResponse:  # noqa: N802
+        """Not in this release."""
+        validate.names_host(request)
+        raise _no_drain()
+
+    async def ConfirmHostOff(self, request: cs.ConfirmHostOffRequest, context: Context) -> cs.ConfirmHostOffResponse:  # noqa: N802
+        """An operator's word that a host is off (design section 5.3, rung 3)."""
+        validate.confirm_host_off(request)
+        cluster_id, host_id, who = request.cluster_id, request.host_id, request.operator
+        async with self._operations.act(cluster_id, "ConfirmHostOff", f"{cluster_id}/{host_id}", who, request.comment):
+            loop = await self._operations.loop(cluster_id)
+            if loop.is_fresh(loop.sessions.get(host_id)):
+                raise PreconditionFailed("HOST_ALIVE", f"{host_id} is alive: its agent was heard just now.")
+            record = await self._operations.store.hosts.confirm_off(cluster_id, host_id, request.fence_epoch, who)
+            loop.feed(ev.OperatorConfirmedOff(host_id=host_id, operator=who))
+        return cs.ConfirmHostOffResponse(host=self._operations.host_message(record))
+
+    async def ExplainHost(self, request: cs.ExplainHostRequest, context: Context) -> cs.ExplainHostResponse:  # noqa: N802
+        """Why a host is in its state (B5)."""
+        validate.names_host(request)
+        return cs.ExplainHostResponse(explanation=await explain_host(self._operations, request.cluster_id, request.host_id))
+
+
+def _no_drain() -> Unsupported:
+    return Unsupported("DRAIN_NOT_SUPPORTED", "This release does not drain hosts; StartHostMaintenance moves nothing.")

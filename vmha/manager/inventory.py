@@ -1,0 +1,231 @@
+"""Brings what agents say of their VMs into the store, one message after the other, and survives a store that is away.
+
+Inventories wait in a bounded queue of each session, so that heartbeats behind them in the stream are never held up. An
+inventory counts only under the incarnation in force: it waits for the registration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmha.domain_xml import parse_domain
+from vmha.errors import Aborted, FieldViolation, InvalidField, NotFound, Unavailable, VmhaError
+from vmha.manager import metrics
+from vmha.manager.alarms import AlarmSink
+from vmha.manager.memory import ClusterMemory
+from vmha.manager.sessions import Session, Sessions
+from vmha.model import VmState
+from vmha.rpc.convert import host_facts_from_proto, vm_facts_from_proto
+from vmha.rpc.scalars import enum_from_proto
+from vmha.store import Store
+from vmha.store.records import ObserveResult, VmObservation, VmRecord
+from vmha.v1 import manager_service_pb2 as ms
+from vmha.v1 import vm_pb2
+
+QUEUE_BYTES: Final = 8 * 1024 * 1024
+"""Inventory of one session that may wait; what comes beyond is asked for again when the store is back."""
+RETRY_S: Final = 0.5
+EXECUTING: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What an inventory has shown so far."""
+
+    states: dict[str, VmState] = field(default_factory=dict)
+    foreign: dict[str, VmRecord] = field(default_factory=dict)
+    owners_changed: bool = False
+
+    def note(self, observations: list[VmObservation], result: ObserveResult) -> None:
+        """Add what a part of it has shown."""
+        self.states.update((seen.vm_id, seen.state) for seen in observations)
+        self.foreign.update((record.vm_id, record) for record in result.foreign)
+        self.owners_changed |= bool(result.adopted or result.moved)
+
+
+Done = Callable[[Session, Seen, bool], Awaitable[None]]
+"""Called with what a message (or a whole full inventory: True) has shown, when it is in the store."""
+
+
+class InventoryDesk:
+    """Stores the inventories of one session.
+
+    Args:
+        done: Told after each message; computes what the host owns and must give up.
+        store_away: Told when Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        memory: ClusterMemory,
+        sessions: Sessions,
+        session: Session,
+        *,
+        done: Done,
+        alarms: AlarmSink,
+        store_away: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._memory = memory
+        self._sessions = sessions
+        self._session = session
+        self._done = done
+        self._alarms = alarms
+        self._store_away = store_away
+        self._waiting: asyncio.Queue[ms.InventoryReport] = asyncio.Queue()
+        self._waiting_bytes = 0
+        self._dropped = False
+        self._registered = asyncio.Event()
+        self._seen = Seen()
+        self._task = asyncio.create_task(self._run(), name=f"inventory {session.host_id}")
+
+    def put(self, message: ms.InventoryReport) -> None:
+        """Queue a message; one that was stored already is acknowledged again."""
+        session = self._session
+        if message.sequence <= self._sessions.last_stored(session.host_id, session.instance_id):
+            self._sessions.acknowledge(session, message.sequence)
+            return
+        size = message.ByteSize()
+        if self._waiting_bytes + size > QUEUE_BYTES and self._waiting_bytes:
+            self._dropped = True
+            return
+        self._waiting_bytes += size
+        self._waiting.put_nowait(message)
+
+    def registered(self, registered: bool) -> None:
+        """Whether the session speaks for the incarnation in force: nothing is stored before."""
+        if registered:
+            self._registered.set()
+        else:
+            self._registered.clear()
+
+    @property
+    def has_full(self) -> bool:
+        """Whether a full inventory waits, or was begun."""
+        return bool(self._seen.states) or not self._waiting.empty()
+
+    async def close(self) -> None:
+        """Stop; what waits is not acknowledged, so the agent sends it again."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            message = await self._waiting.get()
+            try:
+                await self._process(message)
+            except VmhaError as error:
+                self._session.end(error)
+                return
+            except Exception as error:
+                self._session.log.exception("inventory failed")
+                self._session.end(VmhaError("INTERNAL_ERROR", type(error).__name__))
+                return
+            self._waiting_bytes -= message.ByteSize()
+            if self._dropped and self._waiting.empty():
+                self._dropped = False
+                self._ask("INVENTORY_DROPPED")
+
+    async def _process(self, message: ms.InventoryReport) -> None:
+        observations = _observations(message)
+        while True:
+            await self._registered.wait()
+            try:
+                await self._store_one(message, observations)
+                return
+            except Unavailable:
+                self._store_away()
+                await asyncio.sleep(RETRY_S)
+            except Aborted as error:
+                # Revoked meanwhile: it counts, if at all, after the next registration.
+                self._session.log.info("inventory waits for a registration", reason=error.reason)
+                self._registered.clear()
+            except NotFound:
+                # The store came back empty and is being restored, or the host was deleted: then the session ends.
+                await asyncio.sleep(RETRY_S)
+
+    async def _store_one(self, message: ms.InventoryReport, observations: list[VmObservation]) -> None:
+        session, cluster_id = self._session, self._memory.cluster.cluster_id
+        if message.HasField("host"):
+            self._memory.put_host(
+                await self._store.hosts.put_facts(cluster_id, session.host_id, host_facts_from_proto(message.host))
+            )
+        if message.full and message.HasField("host"):
+            self._seen = Seen()
+        seen = self._seen if message.full else Seen()
+        seen.note(observations, await self._observe(observations))
+        whole = message.full and not message.more
+        if whole:
+            await self._settle_absent(seen)
+            self._seen = Seen()
+        await self._done(session, seen, whole)
+        self._sessions.mark_stored(session, message.sequence)
+        metrics.INVENTORIES.labels(cluster_id).inc()
+
+    async def _observe(self, observations: list[VmObservation]) -> ObserveResult:
+        session = self._session
+        host = self._memory.hosts[session.host_id]
+        return await self._store.vms.observe(
+            self._memory.cluster.cluster_id,
+            session.host_id,
+            host.incarnation,
+            observations,
+            full=False,
+            planned_shutdown=self._memory.planned_boots.get(session.host_id) == session.boot_id,
+        )
+
+    async def _settle_absent(self, seen: Seen) -> None:
+        """What the host owns and a full inventory does not name is gone from it.
+
+        Unless it names nothing at all: a libvirt that lists nothing is a fault, not a fact. After a new registration it is one.
+        """
+        host_id = self._session.host_id
+        owned = await self._store.vms.list(self._memory.cluster.cluster_id, host_id)
+        gone = [record for record in owned if record.vm_id not in seen.states and record.state is not VmState.ABSENT]
+        running = sum(record.state is VmState.RUNNING for record in gone)
+        if running and not seen.states and host_id not in self._memory.undelivered:
+            message = f"{host_id} lists no VM, but {running} that it owns ran there; nothing is changed"
+            self._alarms.raise_alarm("EMPTY_INVENTORY", host_id, message)
+            return
+        self._alarms.clear_alarm("EMPTY_INVENTORY", host_id)
+        if gone:
+            absent = [VmObservation(vm_id=record.vm_id, name=record.name, state=VmState.ABSENT) for record in gone]
+            seen.note(absent, await self._observe(absent))
+
+    def _ask(self, reason: str) -> None:
+        self._session.send(ms.ReportHealthResponse(inventory_request=ms.InventoryRequest(reason=reason)))
+
+
+def _observations(message: ms.InventoryReport) -> list[VmObservation]:
+    """The model's view of a message.
+
+    Raises:
+        InvalidField: DOMAIN_XML_MALFORMED, naming each VM whose XML is none.
+    """
+    wrong: list[FieldViolation] = []
+    seen = []
+    for number, vm in enumerate(message.vms):
+        if vm.domain_xml:
+            try:
+                parse_domain(vm.domain_xml)
+            except InvalidField as error:
+                wrong.append(FieldViolation(f"inventory.vms[{number}].domain_xml", error.message))
+        seen.append(
+            VmObservation(
+                vm_id=vm.vm_id,
+                name=vm.name,
+                state=enum_from_proto(VmState, vm_pb2.VmState, vm.state, VmState.UNSPECIFIED),
+                state_reason=vm.state_reason,
+                domain_xml=vm.domain_xml,
+                facts=vm_facts_from_proto(vm.facts) if vm.HasField("facts") else None,
+                epoch=vm.epoch,
+                autostart=vm.autostart,
+            )
+        )
+    if wrong:
+        raise InvalidField(wrong, reason="DOMAIN_XML_MALFORMED", metadata={"fields": ",".join(v.field for v in wrong)})
+    return seen

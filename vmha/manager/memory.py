@@ -1,0 +1,100 @@
+"""What the manager remembers of one cluster: the newest records of the store, and what concerns this run alone.
+
+Redis may go away, or come back empty: sessions are served from here, and lost configuration is restored from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from vmha.manager.session_messages import HYPERVISOR
+from vmha.model import Group
+from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, Incident
+
+DEPARTED: Final = 1000
+"""Hosts that left the cluster and are still remembered: late reports may name them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ClusterMemory:
+    """Mutable; touched by the event loop's one thread only, and never across an await in the middle of a change.
+
+    Attributes:
+        incidents: Open incidents by host.
+        deciding: Hosts whose confirmation is on its way to the store: R17 holds their heartbeats back until it is known.
+        undelivered: Hosts whose registration was completed, but that have not shown yet that they got the ownership update.
+        planned_boots: host_id to the boot in which it announced its shutdown.
+        departed: Hosts that were removed, oldest first.
+    """
+
+    cluster: ClusterRecord
+    hosts: dict[str, HostRecord]
+    groups: dict[str, Group]
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    deciding: set[str] = field(default_factory=set)
+    undelivered: dict[str, int] = field(default_factory=dict)
+    registered_boots: dict[str, str] = field(default_factory=dict)
+    planned_boots: dict[str, str] = field(default_factory=dict)
+    departed: dict[str, None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, snapshot: ClusterSnapshot) -> ClusterMemory:
+        """A memory of a cluster that was just read."""
+        return cls(cluster=snapshot.cluster, hosts=dict(snapshot.hosts), groups=dict(snapshot.groups))
+
+    @property
+    def hypervisors(self) -> list[str]:
+        """The hosts that run VMs, sorted."""
+        return sorted(host_id for host_id, host in self.hosts.items() if HYPERVISOR in host.config.roles)
+
+    def in_force(self, host_id: str, incarnation: int) -> bool:
+        """Whether a registration counts: R17 never acknowledges one that was revoked."""
+        host = self.hosts.get(host_id)
+        return host is not None and 0 < incarnation == host.incarnation and not host.incarnation_revoked
+
+    def put_host(self, record: HostRecord) -> None:
+        """Take in a record of the store; one that was read before a newer registration or failure only updates the rest."""
+        known = self.hosts.get(record.host_id)
+        if known is not None and _age(known) > _age(record):
+            record = replace(
+                record,
+                incarnation=known.incarnation,
+                incarnation_revoked=known.incarnation_revoked,
+                fence_epoch=known.fence_epoch,
+                incident_id=known.incident_id,
+                boot_id=known.boot_id,
+            )
+        self.hosts[record.host_id] = record
+
+    def put_registration(self, host_id: str, incarnation: int, boot_id: str) -> None:
+        """A registration is in force."""
+        self.hosts[host_id] = replace(self.hosts[host_id], incarnation=incarnation, incarnation_revoked=False, boot_id=boot_id)
+        self.registered_boots[host_id] = boot_id
+        self.undelivered[host_id] = incarnation
+
+    def put_incident(self, incident: Incident) -> None:
+        """A host was confirmed down: its registration is over."""
+        self.incidents[incident.host_id] = incident
+        self.registered_boots.pop(incident.host_id, None)
+        known = self.hosts.get(incident.host_id)
+        if known is not None:
+            self.hosts[incident.host_id] = replace(
+                known,
+                incarnation_revoked=True,
+                fence_epoch=incident.fence_epoch,
+                incident_id=incident.incident_id,
+            )
+
+    def forget_host(self, host_id: str) -> None:
+        """A host left the cluster."""
+        self.hosts.pop(host_id, None)
+        for table in (self.incidents, self.undelivered, self.registered_boots, self.planned_boots):
+            table.pop(host_id, None)
+        self.departed[host_id] = None
+        while len(self.departed) > DEPARTED:
+            self.departed.pop(next(iter(self.departed)))
+
+
+def _age(record: HostRecord) -> tuple[int, int]:
+    return record.incarnation, record.fence_epoch

@@ -1,0 +1,39 @@
+"""What every cluster's loop is given: the edges of the process, made once in app.py."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import dataclass, field
+
+from vmha.clock import Clock
+from vmha.manager.evac_client import Evacuator
+from vmha.manager.heartbeats import Nonces
+from vmha.manager.lag import LagGuard
+from vmha.manager.store_watch import StoreWatch
+from vmha.probe import ExporterProbe
+from vmha.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The edges.
+
+    Attributes:
+        random: Draws the watch graph.
+        run_id: Names this run of the manager, in nonces and drawings.
+    """
+
+    store: Store
+    clock: Clock
+    probe: ExporterProbe
+    evacuator: Evacuator
+    store_watch: StoreWatch
+    lag: LagGuard
+    manager_id: str
+    random: random.Random = field(default_factory=random.Random)
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    nonces: Nonces = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nonces", Nonces(self.run_id))

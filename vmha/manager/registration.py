@@ -1,0 +1,189 @@
+"""Registration in two steps, and what a host is told of the VMs that it owns (R14, docs/decisions/002).
+
+An offer changes nothing. Only the first heartbeat under the offered incarnation completes it, and then one script puts it in
+force and re-claims what the host owns. Then, when its inventory is stored, the host is told what it owns and must give up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from vmha.errors import Aborted, NotFound, Unavailable
+from vmha.manager.heartbeats import HeartbeatDesk, Nonces
+from vmha.manager.inventory import EXECUTING, InventoryDesk, Seen
+from vmha.manager.memory import ClusterMemory
+from vmha.manager.session_messages import ownership_updates
+from vmha.manager.sessions import Session, Sessions
+from vmha.model import VmState
+from vmha.store import Store
+from vmha.store.records import VmRecord
+from vmha.v1 import manager_service_pb2 as ms
+
+RETRY_S: Final = 0.5
+
+T = TypeVar("T")
+
+
+class Registrar(Protocol):
+    """Who decides whether a host may register."""
+
+    def wants_registration(self, host_id: str, boot_id: str) -> None:
+        """A host asks; `RegistrationDesk.permit` is the answer, at once or later."""
+        ...
+
+    def may_register(self, host_id: str) -> bool:
+        """Whether it may now."""
+        ...
+
+    def registered(self, host_id: str, boot_id: str) -> None:
+        """Its registration is in force."""
+        ...
+
+    def store_away(self) -> None:
+        """Redis does not answer."""
+        ...
+
+
+class RegistrationDesk:
+    """Registers the hosts of one cluster."""
+
+    def __init__(
+        self,
+        store: Store,
+        memory: ClusterMemory,
+        sessions: Sessions,
+        nonces: Nonces,
+        registrar: Registrar,
+        inventories: dict[Session, InventoryDesk],
+    ) -> None:
+        self._store = store
+        self._memory = memory
+        self._sessions = sessions
+        self._nonces = nonces
+        self._registrar = registrar
+        self._inventories = inventories
+        self._tasks: dict[Session, asyncio.Task[None]] = {}
+        self.heartbeats: HeartbeatDesk | None = None
+
+    def request(self, session: Session, message: ms.AgentRegistration) -> None:
+        """An agent asks for an incarnation."""
+        if session.boot_token == message.boot_token:
+            return
+        session.boot_token = message.boot_token
+        session.offered = 0
+        session.registered = False
+        # The host was never given up in this boot: a VM of another owner that runs there came by a live migration.
+        session.same_boot = self._memory.registered_boots.get(session.host_id) == session.boot_id
+        inventory = self._inventories.get(session)
+        if inventory is not None:
+            inventory.registered(False)
+        self._registrar.wants_registration(session.host_id, session.boot_id)
+
+    def permit(self, host_id: str) -> None:
+        """The host may register: offer it an incarnation."""
+        session = self._sessions.get(host_id)
+        if session is not None and session.boot_token and not session.registered and not session.offered:
+            self._start(session, self._offer(session, session.boot_token))
+
+    def offer_taken(self, session: Session) -> None:
+        """The first heartbeat under the offered incarnation: complete the registration."""
+        self._start(session, self._complete(session, session.offered))
+
+    def resumed(self, session: Session) -> None:
+        """A hello named the incarnation in force."""
+        session.registered = True
+        self._memory.registered_boots[session.host_id] = session.boot_id
+
+    async def stored(self, session: Session, seen: Seen, whole: bool) -> None:
+        """An inventory is in the store: tell the host what it owns and must give up."""
+        host = self._memory.hosts[session.host_id]
+        completed = self._memory.undelivered.get(session.host_id) == host.incarnation
+        if not whole and (completed or not seen.owners_changed):
+            return
+        owned = await self._store.vms.list(session.cluster_id, session.host_id)
+        releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
+        reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
+        updates = ownership_updates(host.incarnation, owned, releases, start_owned=whole and completed, reported=reported)
+        for update in updates:
+            session.send(ms.ReportHealthResponse(ownership=update))
+        if whole:
+            session.ownership_mark = self._nonces.count
+
+    def close(self, session: Session) -> None:
+        """The session has ended; what was offered may be taken up in the next one."""
+        task = self._tasks.pop(session, None)
+        if task is not None:
+            task.cancel()
+
+    def _start(self, session: Session, work: Awaitable[None]) -> None:
+        running = self._tasks.get(session)
+        if running is not None and not running.done():
+            asyncio.ensure_future(work).cancel()
+            return
+        self._tasks[session] = asyncio.ensure_future(work)
+
+    async def _offer(self, session: Session, boot_token: str) -> None:
+        incarnation = await self._insist(lambda: self._store.hosts.offer(session.cluster_id, session.host_id, boot_token))
+        if session.boot_token != boot_token or not self._registrar.may_register(session.host_id):
+            return
+        session.offered = incarnation
+        session.log.info("registration offered", incarnation=incarnation)
+        session.send(ms.ReportHealthResponse(offer=ms.RegistrationOffer(boot_token=boot_token, incarnation=incarnation)))
+
+    async def _complete(self, session: Session, incarnation: int) -> None:
+        cluster_id, host_id = session.cluster_id, session.host_id
+        try:
+            owned = await self._insist(
+                lambda: self._store.hosts.complete_registration(cluster_id, host_id, incarnation, session.boot_id)
+            )
+        except Aborted as error:
+            # Confirmed down in between: the offer was withdrawn with it.
+            session.log.warning("registration was withdrawn", incarnation=incarnation, reason=error.reason)
+            session.offered, session.boot_token, session.held = 0, "", None
+            session.revoke(incarnation, error.reason)
+            return
+        self._memory.put_registration(host_id, incarnation, session.boot_id)
+        session.offered, session.registered = 0, True
+        session.log.info("registered", incarnation=incarnation, owned=len(owned))
+        self._registrar.registered(host_id, session.boot_id)
+        assert self.heartbeats is not None
+        self.heartbeats.replay(session)
+        inventory = self._inventories.get(session)
+        if inventory is not None:
+            inventory.registered(True)
+            if not inventory.has_full:
+                request_inventory(session, "REGISTRATION")
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Until the store answers; the session's end ends it."""
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                self._registrar.store_away()
+            except NotFound:
+                # The store came back empty; it is being restored from memory.
+                pass
+            await asyncio.sleep(RETRY_S)
+
+
+def request_inventory(session: Session, reason: str) -> None:
+    """Ask for a full inventory."""
+    session.send(ms.ReportHealthResponse(inventory_request=ms.InventoryRequest(reason=reason)))
+
+
+def _is_stale(session: Session, seen: Seen, record: VmRecord, *, completed: bool) -> bool:
+    """Whether a VM of another owner must go from this host.
+
+    After a host was given up, or booted anew, whatever another owns is stale. In a boot that was never given up nothing can have
+    been evacuated: what executes there came by a live migration whose end was not reported yet, and must not be touched.
+    """
+    if completed and not session.same_boot:
+        return True
+    return seen.states.get(record.vm_id) not in EXECUTING
+
+
+def _present(seen: Seen) -> frozenset[str]:
+    return frozenset(vm_id for vm_id, state in seen.states.items() if state is not VmState.ABSENT)

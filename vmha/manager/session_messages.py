@@ -1,0 +1,105 @@
+"""What the manager says in a session, built from what it knows. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from vmha.model import FAST_SAFETY, STANDARD_SAFETY, Profile, SelfFencing, VmState
+from vmha.rpc.scalars import duration, enum_to_proto
+from vmha.store.records import ClusterRecord, HostRecord, VmRecord
+from vmha.v1 import manager_service_pb2 as ms
+from vmha.v1 import vm_pb2
+
+HYPERVISOR: Final = "hypervisor"
+OWNERSHIP_BYTES: Final = 512 * 1024
+"""One OwnershipUpdate stays below this; agents take in 4 MiB."""
+
+
+def hypervisors(hosts: Mapping[str, HostRecord]) -> dict[str, HostRecord]:
+    """The hosts that run VMs, by host_id."""
+    return {host_id: hosts[host_id] for host_id in sorted(hosts) if HYPERVISOR in hosts[host_id].config.roles}
+
+
+def peer(host: HostRecord) -> ms.Peer:
+    """Where to reach a host."""
+    return ms.Peer(host_id=host.host_id, probe_target=host.config.probe_target, agent_target=host.config.agent_target)
+
+
+def assignment(
+    cluster: ClusterRecord, hosts: Mapping[str, HostRecord], peers: Iterable[str], version: str
+) -> ms.SessionAssignment:
+    """Whom a host is to probe in this round, and how often."""
+    timers = cluster.config.timers
+    return ms.SessionAssignment(
+        nonce=f"{version}/{cluster.version}",
+        peers=[peer(hosts[host_id]) for host_id in peers if host_id in hosts],
+        assignment_version=version,
+        report_interval=duration(timers.report_interval_s),
+        heartbeat_interval=duration(timers.heartbeat_interval_s),
+        peer_refresh_interval=duration(timers.peer_refresh_s),
+        probe_interval=duration(timers.probe_interval_s),
+        probe_timeout=duration(timers.probe_timeout_s),
+        probe_misses=timers.probe_misses,
+    )
+
+
+def agent_config(cluster: ClusterRecord, hosts: Mapping[str, HostRecord]) -> ms.AgentConfig:
+    """The numbered configuration of the safety protocol (R18). All hosts are voters in this release."""
+    members = hypervisors(hosts)
+    constants = FAST_SAFETY if cluster.config.profile is Profile.FAST else STANDARD_SAFETY
+    timers = ms.SafetyTimers(
+        heartbeat_interval=duration(cluster.config.timers.heartbeat_interval_s),
+        relay_after=duration(constants.relay_after_s),
+        contact_ttl=duration(constants.contact_ttl_s),
+        certificate_window=duration(constants.certificate_window_s),
+        attest_after=duration(constants.attest_after_s),
+        ack_max_age=duration(constants.ack_max_age_s),
+        lease_duration=duration(constants.lease_duration_s),
+        kill_timeout=duration(constants.kill_timeout_s),
+        wait_duration=duration(constants.wait_duration_s),
+        request_interval=duration(constants.request_interval_s),
+    )
+    return ms.AgentConfig(
+        version=cluster.config_version,
+        protection_enabled=cluster.ha_enabled,
+        members=[peer(host) for host in members.values()],
+        voter_host_ids=list(members),
+        certificate_quorum=len(members) // 2 + 1,
+        evacuation_quorum=(len(members) + 1) // 2,
+        timers=timers,
+        self_fencing=cluster.config.self_fencing is SelfFencing.DESTROY,
+    )
+
+
+def ownership_updates(
+    incarnation: int, owned: Sequence[VmRecord], releases: Sequence[VmRecord], *, start_owned: bool, reported: frozenset[str]
+) -> Iterator[ms.OwnershipUpdate]:
+    """What a host owns and must give up, in messages of bounded size.
+
+    Args:
+        reported: VMs that the host reported itself: their XML is not sent back.
+    """
+    part = ms.OwnershipUpdate(incarnation=incarnation, start_owned=start_owned, more=True)
+    for record in owned:
+        part.owned.add(
+            vm_id=record.vm_id,
+            epoch=record.epoch,
+            desired_state=enum_to_proto(vm_pb2.VmState, _wanted(record)),
+            domain_xml="" if record.vm_id in reported else record.domain_xml,
+        )
+        if part.ByteSize() > OWNERSHIP_BYTES:
+            yield part
+            part = ms.OwnershipUpdate(incarnation=incarnation, start_owned=start_owned, more=True)
+    for record in releases:
+        part.releases.add(vm_id=record.vm_id, epoch=record.epoch, owner_host_id=record.owner_host_id)
+        if part.ByteSize() > OWNERSHIP_BYTES:
+            yield part
+            part = ms.OwnershipUpdate(incarnation=incarnation, start_owned=start_owned, more=True)
+    part.more = False
+    yield part
+
+
+def _wanted(record: VmRecord) -> VmState:
+    # Of a VM that left by a live migration nobody knows where it runs: it must not be started here.
+    return VmState.UNSPECIFIED if record.reason == "MIGRATED_AWAY" else record.desired_state
