@@ -1,0 +1,53 @@
+"""Core: what the detector knows of one cluster, and what it reads off it. Nothing here changes a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vmha.manager.guard import Guard
+from vmha.manager.hostview import HostView
+from vmha.manager.votes import Tally, Votes, quorum
+from vmha.model import ClusterConfig, HostState, PeerVerdict
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """One cluster: its settings, its hosts, what the watchers say."""
+
+    guard: Guard
+    config: ClusterConfig = field(default_factory=ClusterConfig)
+    hosts: dict[str, HostView] = field(default_factory=dict)
+    votes: Votes = field(default_factory=Votes)
+    watchers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scout_count: int = 0
+
+    def is_fresh(self, host_id: str, now: float) -> bool:
+        """Whether a host's own stream is fresh."""
+        host = self.hosts.get(host_id)
+        return host is not None and host.heard_at is not None and now - host.heard_at < self.config.timers.stream_stale_s
+
+    def is_stale(self, host: HostView, now: float) -> bool:
+        """Whether a watched host has given no sign of life for longer than a stream may be silent."""
+        return host.is_watched and now - host.silent_since >= self.config.timers.stream_stale_s
+
+    def tally(self, host: HostView, now: float) -> Tally:
+        """The votes on a host, weighed."""
+        return self.votes.tally(host.host_id, lambda reporter_id: self.is_fresh(reporter_id, now), self.config.timers, now)
+
+    def quorum(self, host: HostView) -> int:
+        """Credible reporters that a verdict on a host needs."""
+        return quorum(len(self.watchers.get(host.host_id, ())), self.members())
+
+    def members(self) -> int:
+        """Hosts that count: the evacuated ones have left the cluster until they return."""
+        return sum(1 for host in self.hosts.values() if host.state is not HostState.EVACUATED)
+
+    def fresh_probe(self, host: HostView, now: float) -> PeerVerdict | None:
+        """The manager's own probe, while it is young enough to count and was made after the host fell silent."""
+        timers = self.config.timers
+        young = now - host.probed_at <= 2 * timers.probe_interval_s + timers.probe_timeout_s
+        return host.probe if young and host.probed_at >= host.silent_since else None
+
+    def is_planned(self, host: HostView, now: float) -> bool:
+        """Whether an announced shutdown of it still excuses its silence."""
+        return host.planned_until is not None and now < host.planned_until

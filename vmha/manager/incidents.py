@@ -1,0 +1,174 @@
+"""Core: how a host's state changes, and its way through a confirmed failure until that is settled (docs/decisions/002)."""
+
+from __future__ import annotations
+
+from vmha.manager import effects as fx
+from vmha.manager import events as ev
+from vmha.manager.hostview import IN_INCIDENT, HostView, OpenIncident, Suspicion
+from vmha.model import EvacuationState, HostState
+
+Effects = list[fx.Effect]
+
+STEPS: dict[EvacuationState, tuple[HostState, ...]] = {
+    EvacuationState.VERIFYING: (HostState.FENCING,),
+    EvacuationState.FENCE_PENDING: (HostState.FENCE_PENDING,),
+    EvacuationState.PLANNING: (HostState.FENCED,),
+    EvacuationState.RUNNING: (HostState.FENCED, HostState.EVACUATING),
+    EvacuationState.PENDING: (HostState.FENCED, HostState.EVACUATING),
+    EvacuationState.SUCCEEDED: (HostState.FENCED, HostState.EVACUATED),
+    EvacuationState.PARTIALLY_FAILED: (HostState.FENCED, HostState.EVACUATED),
+    EvacuationState.FAILED: (HostState.FENCED, HostState.EVACUATED),
+}
+"""What an evacuation's state means for its host. FENCED is never left out: it tells which rung of the ladder gave the proof."""
+RANK = {
+    HostState.DOWN: 0,
+    HostState.FENCING: 1,
+    HostState.FENCE_PENDING: 1,
+    HostState.FENCED: 2,
+    HostState.EVACUATING: 3,
+    HostState.EVACUATED: 4,
+}
+
+
+def streaming(host: HostView) -> HostState:
+    """The state of a host whose stream is fresh."""
+    return HostState.IN_MAINTENANCE if host.in_maintenance else HostState.HEALTHY
+
+
+def change(host: HostView, new: HostState, reason: str, message: str = "") -> Effects:
+    """Change a host's state, where it differs.
+
+    Raises:
+        IllegalInput: The machine does not allow it; nothing was changed.
+    """
+    old = host.state
+    if old is new:
+        return []
+    host.check(new)
+    host.state = new
+    incident_id = host.incident.incident_id if host.incident else ""
+    return [fx.ChangeState(host_id=host.host_id, old=old, new=new, reason=reason, message=message, incident_id=incident_id)]
+
+
+def raise_alarm(host: HostView, reason: str, message: str) -> Effects:
+    """Raise an alarm once until it is cleared."""
+    if reason in host.alarms:
+        return []
+    host.alarms.add(reason)
+    return [fx.RaiseAlarm(reason=reason, host_id=host.host_id, message=message)]
+
+
+def clear_alarms(host: HostView, *reasons: str) -> Effects:
+    """Clear those of the alarms that stand."""
+    standing = [reason for reason in reasons if reason in host.alarms]
+    host.alarms.difference_update(standing)
+    return [fx.ClearAlarm(reason=reason, host_id=host.host_id) for reason in standing]
+
+
+def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain: bool = True) -> Effects:
+    """Drop a suspicion. One that a sign of life ended was in vain, and counts towards flapping."""
+    host.suspicion = None
+    if in_vain:
+        host.cleared.append(now)
+    return [fx.ClearSuspect(host_id=host.host_id, reason=reason), *change(host, state, reason)]
+
+
+def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
+    """The store's answer to ConfirmDown: there is an incident now, or there is none."""
+    suspicion, host.suspicion = host.suspicion, None
+    asked_at = suspicion.confirm_asked_at if suspicion and suspicion.confirm_asked_at is not None else now
+    lives = host.wants_registration or max(host.heard_at or 0.0, host.relayed_at or 0.0) > asked_at
+    if x.incident_id is None:
+        state = streaming(host) if lives else HostState.AGENT_LOST
+        permit: Effects = [fx.PermitRegistration(host_id=host.host_id)] if host.wants_registration else []
+        return clear(host, state, "SUSPICION_LOST", now, in_vain=False) + permit
+    host.incident = OpenIncident(x.incident_id)
+    done = change(host, HostState.DOWN, "CONFIRMED", suspicion.evidence if suspicion else "")
+    done += clear_alarms(host, "MASS_FAILURE_HELD", "UNCONFIRMABLE")
+    if lives:
+        # It spoke while the store wrote: nothing was ordered yet, and nothing will be.
+        return done + _close(host, HostState.UNKNOWN, "HOST_RETURNED")
+    return [*done, fx.OrderEvacuation(host_id=host.host_id, incident_id=x.incident_id)]
+
+
+def operator_confirmed_off(host: HostView, operator: str, now: float) -> Effects:
+    """An operator's word makes an incident at once; where there is one already, the evacuator reads the word itself."""
+    if host.incident is not None or (host.suspicion and host.suspicion.confirm_asked_at is not None):
+        return []
+    evidence = f"{operator} states that it is off"
+    host.suspicion = Suspicion(now, 0.0, evidence, confirm_at=now, asked_at=now, confirm_asked_at=now)
+    return [fx.ConfirmDown(host_id=host.host_id, boot_id=host.boot_id, evidence=evidence, operator=True)]
+
+
+def advanced(host: HostView, x: ev.EvacuationAdvanced) -> Effects:
+    """The evacuator's word. Late words of other incidents are let go by."""
+    incident = host.incident
+    if incident is None or incident.incident_id != x.incident_id:
+        return []
+    incident.evacuation = x.state
+    if x.state is EvacuationState.CANCELLED:
+        return _close(host, HostState.UNKNOWN, "EVACUATION_CANCELLED")
+    done: Effects = []
+    if not incident.registered:
+        done = _walk(host, x)
+    if x.state.is_terminal:
+        return done + _close(host, host.state, "")
+    if incident.lets_register and host.wants_registration:
+        done.append(fx.PermitRegistration(host_id=host.host_id))
+    return done
+
+
+def _walk(host: HostView, x: ev.EvacuationAdvanced) -> Effects:
+    done: Effects = []
+    for state in STEPS[x.state]:
+        if host.state not in RANK or RANK[state] < RANK[host.state]:
+            continue
+        reason = x.proof.value if state is HostState.FENCED else (x.reason or x.state.value)
+        done += change(host, state, reason, x.message)
+    if x.state is EvacuationState.FENCE_PENDING:
+        done += raise_alarm(host, "FENCE_PENDING", x.message or "no proof of death yet: no guest is started")
+    elif x.state.is_proven:
+        done += clear_alarms(host, "FENCE_PENDING")
+    return done
+
+
+def _close(host: HostView, state: HostState, reason: str) -> Effects:
+    incident, host.incident = host.incident, None
+    assert incident is not None
+    done: Effects = [fx.CloseIncident(host_id=host.host_id, incident_id=incident.incident_id)]
+    done += clear_alarms(host, "FENCE_PENDING")
+    if host.state in IN_INCIDENT:
+        done += change(host, state, reason)
+    if host.wants_registration:
+        done.append(fx.PermitRegistration(host_id=host.host_id))
+    return done
+
+
+def registration_requested(host: HostView, now: float) -> Effects:
+    """A host asks for an incarnation: it lives, so an unproven death is no death; a proven one is settled first."""
+    host.wants_registration = True
+    if host.suspicion is not None:
+        if host.suspicion.confirm_asked_at is not None:
+            return []
+        host.heard_at = now
+        return [*clear(host, HostState.AGENT_LOST, "HOST_RETURNED", now), fx.PermitRegistration(host_id=host.host_id)]
+    incident = host.incident
+    if incident is None or incident.lets_register:
+        return [fx.PermitRegistration(host_id=host.host_id)]
+    if incident.is_proven or incident.cancelling:
+        return []
+    incident.cancelling = True
+    return [fx.CancelEvacuation(host_id=host.host_id, incident_id=incident.incident_id, reason="HOST_RETURNED")]
+
+
+def registration_completed(host: HostView, boot_id: str, now: float) -> Effects:
+    """A new incarnation is in force: the host is back, whatever it was."""
+    host.boot_id, host.heard_at, host.wants_registration = boot_id, now, False
+    host.planned_until, host.held = None, ""
+    host.scouts_asked = ()
+    if host.incident is not None:
+        host.incident.registered = True
+    done = clear_alarms(host, "UNCONFIRMABLE", "FENCE_PENDING", "MASS_FAILURE_HELD")
+    if host.suspicion is not None:
+        return done + clear(host, streaming(host), "REGISTERED", now)
+    return done + change(host, streaming(host), "REGISTERED")

@@ -1,0 +1,137 @@
+"""Core: what is done about a host whose stream is late or stale: probe, judge, scout, suspect, ask for its confirmation."""
+
+from __future__ import annotations
+
+from vmha.manager import effects as fx
+from vmha.manager import incidents
+from vmha.manager.clusterview import ClusterView
+from vmha.manager.evidence import sentence
+from vmha.manager.guard import COUNTED_DOWN
+from vmha.manager.hostview import HostView, Suspicion
+from vmha.manager.verdict import SCOUTS, Finding, Scouting, find
+from vmha.model import HostState, PeerVerdict
+
+Effects = list[fx.Effect]
+RETRY_S = 1.0
+"""How soon a confirmation that is held back, or an answer that does not come, is looked at again."""
+
+
+def probe_when_late(cluster: ClusterView, host: HostView, now: float) -> Effects:
+    """Begin to probe a host before its stream is stale, so that the manager's own word is there when it is needed."""
+    timers = cluster.config.timers
+    late = now - host.silent_since >= timers.stream_stale_s / 2
+    if not late or now - host.probe_asked_at < timers.probe_interval_s:
+        return []
+    host.probe_asked_at = now
+    return [fx.ProbeHost(host_id=host.host_id)]
+
+
+def judge(cluster: ClusterView, host: HostView, now: float) -> Effects:
+    """Judge a host whose stream is stale, by the table in `verdict`."""
+    tally, quorum = cluster.tally(host, now), cluster.quorum(host)
+    found = find(tally, quorum, cluster.fresh_probe(host, now), _scouting(cluster, host, now))
+    evidence = sentence(host, tally, quorum, now)
+    match found:
+        case Finding.AGENT_LOST:
+            return _agent_lost(host, evidence, now)
+        case Finding.SCOUT:
+            return _send_scouts(cluster, host, now)
+        case Finding.SUSPECT:
+            return _suspect(cluster, host, evidence, now)
+        case Finding.UNCONFIRMABLE if _is_overdue(cluster, host, now):
+            return incidents.raise_alarm(host, "UNCONFIRMABLE", evidence)
+    return []
+
+
+def _agent_lost(host: HostView, evidence: str, now: float) -> Effects:
+    if host.suspicion is None:
+        done = incidents.clear_alarms(host, "UNCONFIRMABLE")
+        return done + incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
+    if host.suspicion.confirm_asked_at is not None:
+        return []
+    done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
+    return done + incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
+
+
+def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
+    """Whether the peers have had ample time for a verdict."""
+    timers = cluster.config.timers
+    return now - host.silent_since > timers.stream_stale_s + 2 * timers.probe_misses * timers.probe_interval_s
+
+
+def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
+    done = incidents.clear_alarms(host, "UNCONFIRMABLE")
+    if host.suspicion is not None:
+        return done + _go_on(cluster, host, host.suspicion, evidence, now)
+    cooldown_s = host.cooldown_s(cluster.config.timers.cooldown_s, now)
+    host.suspicion = Suspicion(now, cooldown_s, evidence, asked_at=now)
+    if host.is_flapping(now):
+        done += incidents.raise_alarm(host, "FLAPPING", f"suspected again within an hour; cooldown {cooldown_s:g} s")
+    done += incidents.change(host, HostState.SUSPECT, "QUORUM_TIMEOUT", evidence)
+    return [*done, _record(host, host.suspicion)]
+
+
+def _record(host: HostView, suspicion: Suspicion) -> fx.Effect:
+    return fx.RecordSuspect(
+        host_id=host.host_id,
+        boot_id=host.boot_id,
+        cooldown_s=suspicion.cooldown_s,
+        reason="QUORUM_TIMEOUT",
+        evidence=suspicion.evidence,
+    )
+
+
+def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence: str, now: float) -> Effects:
+    """The evidence still stands: record it where the store has not answered yet, confirm it when the cooldown is over."""
+    if suspicion.confirm_asked_at is not None:
+        return []
+    if suspicion.confirm_at is None:
+        if now - suspicion.asked_at < RETRY_S or not cluster.guard.store_reachable:
+            return []
+        suspicion.asked_at = now
+        return [_record(host, suspicion)]
+    return _confirm(cluster, host, suspicion, evidence, now) if now >= suspicion.confirm_at else []
+
+
+def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence: str, now: float) -> Effects:
+    down = sum(1 for other in cluster.hosts.values() if other.state in COUNTED_DOWN)
+    members = cluster.members()
+    host.held = cluster.guard.held(down, members, now)
+    if host.held == "MASS_FAILURE_HELD":
+        text = f"{down} hosts are silent at once; at most {cluster.guard.limit(members)} are recovered at a time"
+        return incidents.raise_alarm(host, "MASS_FAILURE_HELD", text)
+    if host.held:
+        return []
+    suspicion.confirm_asked_at, suspicion.evidence = now, evidence
+    done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
+    return [*done, fx.ConfirmDown(host_id=host.host_id, boot_id=host.boot_id, evidence=evidence)]
+
+
+def _send_scouts(cluster: ClusterView, host: HostView, now: float) -> Effects:
+    """Ask more peers to probe now: first those that do not watch the host in this round."""
+    if now - host.scouted_at < _patience_s(cluster):
+        return []
+    watchers = cluster.watchers.get(host.host_id, ())
+    others = (other for other in cluster.hosts if other != host.host_id and cluster.is_fresh(other, now))
+    asked = tuple(sorted(others, key=lambda other: (other in watchers, other))[:SCOUTS])
+    if not asked:
+        return []
+    cluster.scout_count += 1
+    host.scout_id, host.scouted_at = f"{host.host_id}/{cluster.scout_count}", now
+    host.scouts, host.scouts_asked = {}, asked
+    return [fx.SendScouts(host_id=host.host_id, reporters=asked, scout_id=host.scout_id)]
+
+
+def _patience_s(cluster: ClusterView) -> float:
+    timers = cluster.config.timers
+    return timers.probe_misses * timers.probe_interval_s + timers.probe_timeout_s
+
+
+def _scouting(cluster: ClusterView, host: HostView, now: float) -> Scouting | None:
+    """What the scouts met; None where none were sent since the host fell silent, or too long ago to count."""
+    age = now - host.scouted_at
+    if not host.scouts_asked or host.scouted_at < host.silent_since or age > 3 * _patience_s(cluster):
+        return None
+    silent = sum(1 for verdict in host.scouts.values() if verdict is PeerVerdict.TIMEOUT)
+    ended = len(host.scouts) == len(host.scouts_asked) or age > _patience_s(cluster)
+    return Scouting(timeouts=silent, answered=len(host.scouts), ended=ended)
