@@ -15,8 +15,9 @@ from pathlib import Path
 
 from lab.beats import BeatError, check, parse
 from lab.bmc import FAIL_MODES
+from lab.config import BASE
 from lab.host import Host
-from lab.lab import BASE, Lab
+from lab.lab import Lab
 from lab.planes import PLANES
 from lab.system import LabError, environment
 

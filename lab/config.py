@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from lab.planes import MAX_HOSTS, Planes
+from lab.system import SEARCH
 
 LIBVIRTD_CONF = """\
 listen_tls = 0
@@ -37,9 +38,14 @@ dynamic_ownership = 0
 OWN_DIRECTORIES = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt", "log": "/var/log/libvirt"}
 
 
-def capability_cache(lab_directory: Path) -> Path:
-    """Where the QEMU capabilities that libvirt probed once are kept for the other hosts."""
-    return lab_directory / "capabilities"
+BASE = Path("/run/vmha-lab")
+"""Labs without a directory of their own live here, and what they share."""
+
+
+def capability_cache() -> Path:
+    """Where the QEMU capabilities that libvirt probed once (0.5 s) are kept for every later host of these programs."""
+    programs = [Path(found).stat() for name in ("libvirtd", "qemu-system-x86_64") if (found := shutil.which(name, path=SEARCH))]
+    return BASE / "capabilities" / "-".join(f"{program.st_mtime_ns:x}" for program in programs)
 
 
 def furnish(directory: Path, index: int, planes: Planes) -> None:
@@ -54,7 +60,7 @@ def furnish(directory: Path, index: int, planes: Planes) -> None:
     # Migration needs every host's name; the management plane is where they meet.
     neighbours = [f"{planes.address('management', i)} host{i}" for i in range(1, MAX_HOSTS + 1)]
     (directory / "hosts").write_text("\n".join(["127.0.0.1 localhost", *neighbours, ""]))
-    probed, cache = capability_cache(directory.parent.parent), directory / "cache" / "qemu"
+    probed, cache = capability_cache(), directory / "cache" / "qemu"
     if probed.is_dir() and not cache.exists():
         shutil.copytree(probed, cache)
 

@@ -18,12 +18,10 @@ from typing import Any
 from lab import config, guests
 from lab.beats import Beats
 from lab.bmc import Fence
+from lab.config import BASE
 from lab.host import BOOT_ID_FILE, INIT, Host
 from lab.planes import MAX_HOSTS, Planes, claim
 from lab.system import LabError, command_of, end, missing_for_a_lab, pids, started_at
-
-BASE = Path("/run/vmha-lab")
-"""Labs without a directory of their own live here."""
 
 AgentCommand = Callable[[str], Sequence[str]]
 
@@ -115,7 +113,7 @@ class Lab:
             raise LabError(f"{count} hosts: 1 to {MAX_HOSTS} are possible")
         try:
             self._open()
-            first = [] if config.capability_cache(self.directory).exists() else [self._probe_capabilities()]
+            first = [] if config.capability_cache().exists() else [self._probe_capabilities()]
             off = [host for i in range(1, count + 1) if not (host := self._host(i)).is_on()]
             with ThreadPoolExecutor(max_workers=8) as pool:
                 list(pool.map(lambda host: host.on(wait=False), off))
@@ -251,7 +249,14 @@ class Lab:
         if not host.is_on():
             host.on()
         host.virsh("domcapabilities")
-        shutil.copytree(host.directory / "cache" / "qemu", config.capability_cache(self.directory), dirs_exist_ok=True)
+        cache = config.capability_cache()
+        shutil.copytree(
+            host.directory / "cache" / "qemu", half := cache.with_name(f"{cache.name}.{os.getpid()}"), dirs_exist_ok=True
+        )
+        try:
+            half.rename(cache)
+        except OSError:  # another lab was first
+            shutil.rmtree(half)
         return host
 
 
