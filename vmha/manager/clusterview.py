@@ -35,12 +35,18 @@ class ClusterView:
         return self.votes.tally(host.host_id, lambda reporter_id: self.is_fresh(reporter_id, now), self.config.timers, now)
 
     def quorum(self, host: HostView) -> int:
-        """Credible reporters that a verdict on a host needs."""
-        return quorum(len(self.watchers.get(host.host_id, ())), self.members())
+        """Credible reporters that a verdict on a host needs. An evacuated host watches nobody."""
+        watching = sum(1 for watcher in self.watchers.get(host.host_id, ()) if self.is_member(watcher))
+        return quorum(watching, self.members())
+
+    def is_member(self, host_id: str) -> bool:
+        """Whether a host counts: an evacuated one has left the cluster until it returns (design section 5.5)."""
+        host = self.hosts.get(host_id)
+        return host is not None and host.state is not HostState.EVACUATED
 
     def members(self) -> int:
-        """Hosts that count: the evacuated ones have left the cluster until they return."""
-        return sum(1 for host in self.hosts.values() if host.state is not HostState.EVACUATED)
+        """How many hosts count."""
+        return sum(1 for host_id in self.hosts if self.is_member(host_id))
 
     def fresh_probe(self, host: HostView, now: float) -> PeerVerdict | None:
         """The manager's own probe, while it is young enough to count and was made after the host fell silent."""
