@@ -274,7 +274,8 @@ class Host:
         python = sys.executable
         argv = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]
         argv += [python, "-I", "-S", str(INIT), str(spec), str(lifeline)]
-        (self.directory / "control").unlink(missing_ok=True)
+        for name in ("control", "control.new"):
+            (self.directory / name).unlink(missing_ok=True)
         return spawn(argv, self.directory / "init.out")
 
     def _end_processes(self) -> None:
@@ -299,9 +300,8 @@ class Host:
             with socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(CONTROL_TIMEOUT_S)
                 control.connect(str(self.directory / "control"))
-                with control.makefile("rw") as lines:
-                    lines.write(json.dumps(request) + "\n")
-                    lines.flush()
+                control.sendall(json.dumps(request).encode())
+                with control.makefile() as lines:
                     answer: dict[str, Any] = json.loads(lines.readline())
         except (OSError, ValueError) as error:
             raise LabError(f"{self.name} is {'frozen' if self.is_on() else 'off'}: {error}") from None

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,10 @@ def serve(init: Init, control: socket.socket, lifeline: int | None) -> None:
             init.reap()
         if control in ready:
             peer, _ = control.accept()
-            with peer, peer.makefile("rw") as lines:
-                lines.write(json.dumps(init.answer(json.loads(lines.readline()))) + "\n")
-                lines.flush()
+            # A caller that gave up must not take PID 1, and so the whole host, with it; nor a silent one hold it.
+            with suppress(OSError, ValueError), peer:
+                peer.settimeout(1)
+                peer.sendall(json.dumps(init.answer(json.loads(peer.recv(65536)))).encode() + b"\n")
 
 
 def main() -> None:
@@ -145,8 +147,10 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     control = socket.socket(socket.AF_UNIX)
     furnish(spec)
-    control.bind(spec["control"])
+    # It appears under its name only when it listens.
+    control.bind(spec["control"] + ".new")
     control.listen(16)
+    Path(spec["control"] + ".new").rename(spec["control"])
     lifeline = int(sys.argv[2])
     if lifeline >= 0:
         os.set_inheritable(lifeline, False)
