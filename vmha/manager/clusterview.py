@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vmha.manager.guard import Guard
-from vmha.manager.hostview import HostView
-from vmha.manager.votes import Tally, Votes, quorum
+from vmha.manager.hostview import PROVEN_DEAD, HostView
+from vmha.manager.votes import Tally, Votes, Weights, quorum
 from vmha.model import ClusterConfig, HostState, PeerVerdict
 
 
@@ -18,6 +19,7 @@ class ClusterView:
     config: ClusterConfig = field(default_factory=ClusterConfig)
     hosts: dict[str, HostView] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
+    assignment: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     watchers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scout_count: int = 0
 
@@ -32,7 +34,21 @@ class ClusterView:
 
     def tally(self, host: HostView, now: float) -> Tally:
         """The votes on a host, weighed."""
-        return self.votes.tally(host.host_id, lambda reporter_id: self.is_fresh(reporter_id, now), self.config.timers, now)
+        return self.votes.tally(host.host_id, self.weights(host, now), now)
+
+    def weights(self, host: HostView, now: float) -> Weights:
+        """What votes on a host are weighed by."""
+        return Weights(
+            fresh=lambda reporter_id: self.is_fresh(reporter_id, now),
+            proven_dead=self.is_proven_dead,
+            silent_since=host.silent_since,
+            timers=self.config.timers,
+        )
+
+    def is_proven_dead(self, host_id: str) -> bool:
+        """Whether a host's death was proven, and it has not come back."""
+        host = self.hosts.get(host_id)
+        return host is not None and host.state in PROVEN_DEAD
 
     def quorum(self, host: HostView) -> int:
         """Credible reporters that a verdict on a host needs. An evacuated host watches nobody."""

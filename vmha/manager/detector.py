@@ -174,7 +174,8 @@ class Detector:
         return []
 
     def _watchers_drawn(self, x: ev.WatchersDrawn, now: float) -> Effects:
-        self._cluster.watchers = watchers(x.assignment)
+        self._cluster.assignment, self._cluster.watchers = x.assignment, watchers(x.assignment)
+        self._cluster.votes.draw(x.assignment, now)
         return []
 
     def _store_reachable(self, x: ev.StoreReachable, now: float) -> Effects:
@@ -243,7 +244,8 @@ class Detector:
     def _report_received(self, x: ev.ReportReceived, now: float) -> Effects:
         if x.scout_id:
             return self._scout_answered(x, now)
-        self._cluster.votes.put(x.reporter_id, (o for o in x.observations if o.host_id in self._cluster.hosts), now)
+        known = (o for o in x.observations if o.host_id in self._cluster.hosts)
+        self._cluster.votes.put(x.reporter_id, known, now, self._cluster.assignment.get(x.reporter_id))
         done: Effects = []
         for observation in x.observations:
             host = self._cluster.hosts.get(observation.host_id)

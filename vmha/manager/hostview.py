@@ -27,6 +27,7 @@ TRANSITIONS: dict[HostState, frozenset[HostState]] = {
 """The machine (design section 4). A change that is not in it raises, and changes nothing."""
 
 IN_INCIDENT = frozenset({H.DOWN, H.FENCING, H.FENCE_PENDING, H.FENCED, H.EVACUATING})
+PROVEN_DEAD = frozenset({H.FENCED, H.EVACUATING, H.EVACUATED})
 SUSPECTED = frozenset({H.SUSPECT, H.COOLDOWN})
 STREAMING = frozenset({H.HEALTHY, H.IN_MAINTENANCE})
 FLAPPING_WINDOW_S = 3600.0

@@ -54,9 +54,9 @@ def find(tally: Tally, quorum: int, own_probe: PeerVerdict | None, scouting: Sco
     """
     if own_probe is PeerVerdict.OK or own_probe in ALIVE:
         return Finding.AGENT_LOST
-    if tally.alive or tally.ups >= 2 or (tally.ups and not tally.timeouts):
+    if tally.alive or tally.ups >= 2 or (tally.ups and not tally.timeouts and not tally.pending):
         return Finding.AGENT_LOST
-    if own_probe is None:
+    if own_probe is None or tally.pending:
         return Finding.HOLD
     if tally.ups:
         return _contradicted(tally, quorum, scouting)

@@ -6,8 +6,8 @@ changes, so a vote that is old still holds as long as its reporter's own stream 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from vmha.model import Observation, PeerVerdict, Timers
 
@@ -17,7 +17,13 @@ ALIVE = frozenset({PeerVerdict.REFUSED, PeerVerdict.DEGRADED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """One watcher's word on one host. Times are seconds on the manager's clock."""
+    """One watcher's word on one host. Times are seconds on the manager's clock.
+
+    Attributes:
+        seen_at: When the watcher last met what it says.
+        reported_at: When it last said so.
+        retired_at: Since when it watches others instead: its word ends there. None while it is a watcher.
+    """
 
     reporter_id: str
     verdict: PeerVerdict
@@ -25,16 +31,38 @@ class Vote:
     seen_at: float
     reported_at: float
     round_trip_s: float | None = None
-    retired: bool = False
-    """The reporter's newest report does not name the host any more."""
+    retired_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedVote:
-    """A vote with its credibility: `discredit` is empty where it counts."""
+    """A vote with its credibility.
+
+    Attributes:
+        discredit: Why it does not count; empty where it does.
+        pending: It speaks of life that was met before the host fell silent, and its watcher has not had the time for another
+            verdict yet: it neither counts as life, nor may anybody decide without it.
+    """
 
     vote: Vote
     discredit: str = ""
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What votes on one host are weighed by.
+
+    Attributes:
+        fresh: Host -> whether its own stream is fresh.
+        proven_dead: Host -> whether its death is proven: that a reporter meets silence there says nothing about the reporter.
+        silent_since: The host's last sign of life.
+    """
+
+    fresh: Callable[[str], bool]
+    proven_dead: Callable[[str], bool]
+    silent_since: float
+    timers: Timers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +73,7 @@ class Tally:
 
     def _count(self, verdicts: Iterable[PeerVerdict]) -> int:
         wanted = set(verdicts)
-        return sum(1 for counted in self.votes if not counted.discredit and counted.vote.verdict in wanted)
+        return sum(1 for c in self.votes if not c.discredit and not c.pending and c.vote.verdict in wanted)
 
     @property
     def timeouts(self) -> int:
@@ -65,7 +93,12 @@ class Tally:
     @property
     def credible(self) -> int:
         """Credible votes."""
-        return self._count(PeerVerdict)
+        return self._count(PeerVerdict) + self.pending
+
+    @property
+    def pending(self) -> int:
+        """Credible votes for a life that was met before the silence, and may be out of date."""
+        return sum(1 for c in self.votes if not c.discredit and c.pending)
 
 
 @dataclass(slots=True)
@@ -82,12 +115,22 @@ class Votes:
     _on: dict[str, dict[str, Vote]] = field(default_factory=dict)
     _reports: dict[str, _Report] = field(default_factory=dict)
 
-    def put(self, reporter_id: str, observations: Iterable[Observation], now: float) -> None:
-        """Take a watcher's whole view in place of its former one. Observations are dated by their age, on the manager's clock."""
+    def put(
+        self, reporter_id: str, observations: Iterable[Observation], now: float, assigned: Iterable[str] | None = None
+    ) -> None:
+        """Take a watcher's whole view in place of its former one. Observations are dated by their age, on the manager's clock.
+
+        Args:
+            reporter_id: The watcher.
+            observations: All that it says.
+            now: Seconds, monotonic.
+            assigned: The hosts that it is to watch; what it says of others is the end of an earlier round. None: not known.
+        """
         seen = tuple(observations)
         peers = frozenset(o.host_id for o in seen)
+        watched = peers if assigned is None else frozenset(assigned)
         for host_id in self._reports.get(reporter_id, _Report()).peers - peers:
-            self._retire(host_id, reporter_id)
+            self._retire(host_id, reporter_id, now)
         self._reports[reporter_id] = _Report(now, frozenset(o.host_id for o in seen if o.verdict is PeerVerdict.TIMEOUT), peers)
         for o in seen:
             self._on.setdefault(o.host_id, {})[reporter_id] = Vote(
@@ -97,7 +140,16 @@ class Votes:
                 seen_at=now - o.age_s,
                 reported_at=now,
                 round_trip_s=o.round_trip_s,
+                retired_at=None if o.host_id in watched else now,
             )
+
+    def draw(self, assignment: Mapping[str, Iterable[str]], now: float) -> None:
+        """A new round: who watches a host no more has said its last word on it, whenever its next report comes."""
+        watched = {reporter_id: frozenset(peers) for reporter_id, peers in assignment.items()}
+        for host_id, votes in self._on.items():
+            for reporter_id in votes:
+                if host_id not in watched.get(reporter_id, ()):
+                    self._retire(host_id, reporter_id, now)
 
     def forget_reporter(self, reporter_id: str) -> None:
         """Drop what a host said: it booted anew, or left."""
@@ -109,46 +161,58 @@ class Votes:
         self.forget_reporter(host_id)
         self._on.pop(host_id, None)
 
-    def tally(self, host_id: str, fresh: Callable[[str], bool], timers: Timers, now: float) -> Tally:
+    def tally(self, host_id: str, weights: Weights, now: float) -> Tally:
         """Weigh the votes on a host.
 
         Args:
             host_id: The host.
-            fresh: Reporter -> whether its own stream is fresh.
-            timers: The cluster's.
+            weights: What they are weighed by.
             now: Seconds, monotonic.
         """
         votes = sorted(self._on.get(host_id, {}).values(), key=lambda v: v.reporter_id)
-        return Tally(votes=tuple(CountedVote(vote=v, discredit=self._discredit(v, host_id, fresh, timers, now)) for v in votes))
+        return Tally(votes=tuple(self._weigh(vote, host_id, weights, now) for vote in votes))
 
-    def _discredit(self, vote: Vote, host_id: str, fresh: Callable[[str], bool], timers: Timers, now: float) -> str:
-        if not fresh(vote.reporter_id):
+    def is_cut_off(self, reporter_id: str, host_id: str, weights: Weights) -> bool:
+        """Whether a reporter meets silence at half or more of its peers, the host in question and the proven dead left out.
+
+        Then it is probably the reporter that is cut off. Where there are no such peers, it is not.
+        """
+        report = self._reports.get(reporter_id, _Report())
+        others = [peer for peer in report.peers if peer != host_id and not weights.proven_dead(peer)]
+        return bool(others) and 2 * sum(1 for peer in others if peer in report.timeouts) >= len(others)
+
+    def _weigh(self, vote: Vote, host_id: str, weights: Weights, now: float) -> CountedVote:
+        discredit = self._discredit(vote, host_id, weights, now)
+        if discredit or vote.verdict is PeerVerdict.TIMEOUT:
+            return CountedVote(vote=vote, discredit=discredit)
+        # The first missing heartbeat came this much later: what was met until then may have been the host's last moment.
+        before = vote.seen_at < weights.silent_since + weights.timers.heartbeat_interval_s + weights.timers.probe_timeout_s
+        return CountedVote(vote=vote, pending=before and now < weights.silent_since + verdict_s(weights.timers))
+
+    def _discredit(self, vote: Vote, host_id: str, weights: Weights, now: float) -> str:
+        if not weights.fresh(vote.reporter_id):
             return "STREAM_STALE"
-        if now - vote.reported_at > (retired_vote_s(timers) if vote.retired else 2 * timers.report_interval_s):
+        if now - vote.reported_at > 2 * weights.timers.report_interval_s:
             return "VOTE_STALE"
-        report = self._reports.get(vote.reporter_id, _Report())
-        others = report.peers - {host_id}
-        if others and 2 * len(report.timeouts & others) >= len(others):
-            return "REPORTER_CUT_OFF"
-        return ""
+        if vote.retired_at is not None and (
+            vote.retired_at < weights.silent_since or now - vote.retired_at > verdict_s(weights.timers)
+        ):
+            return "WATCHES_OTHERS"
+        return "REPORTER_CUT_OFF" if self.is_cut_off(vote.reporter_id, host_id, weights) else ""
 
-    def _retire(self, host_id: str, reporter_id: str) -> None:
+    def _retire(self, host_id: str, reporter_id: str, now: float) -> None:
         vote = self._on.get(host_id, {}).get(reporter_id)
-        if vote is not None:
-            self._on[host_id][reporter_id] = Vote(
-                reporter_id=vote.reporter_id,
-                verdict=vote.verdict,
-                consecutive_count=vote.consecutive_count,
-                seen_at=vote.seen_at,
-                reported_at=vote.reported_at,
-                round_trip_s=vote.round_trip_s,
-                retired=True,
-            )
+        if vote is not None and vote.retired_at is None:
+            self._on[host_id][reporter_id] = replace(vote, retired_at=now)
 
 
-def retired_vote_s(timers: Timers) -> float:
-    """How long the vote of a watcher that watches somebody else now still counts: until the new watchers can have a verdict."""
-    return (timers.probe_misses + 1) * timers.probe_interval_s + timers.probe_timeout_s
+def verdict_s(timers: Timers) -> float:
+    """Seconds after the last sign of life (or after a new round) by which each watcher has a verdict and has reported it.
+
+    A host dies at most one heartbeat after its last one; the next probe starts within an interval; the last of the misses ends
+    after the probe's timeout; another timeout's length is left for the report's way.
+    """
+    return timers.heartbeat_interval_s + timers.probe_misses * timers.probe_interval_s + 2 * timers.probe_timeout_s
 
 
 def quorum(watchers: int, hosts: int) -> int:
