@@ -1,0 +1,229 @@
+"""`LocalHypervisor` over libvirt.
+
+libvirt's calls block without a bound, so they run on threads of their own (vmha.bulkhead): a libvirtd that hangs costs inventory,
+never a heartbeat. A call that does not come back costs the connection; a new one is opened when libvirt answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import libvirt
+import structlog
+
+from vmha.agent import libvirt_calls
+from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
+from vmha.agent.metrics import Metrics
+from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
+from vmha.errors import NotFound, Unavailable
+from vmha.libvirt_events import start_libvirt_events
+from vmha.model import HostFacts, VmState
+
+T = TypeVar("T")
+
+OPEN_TIMEOUT_S: Final = 10.0
+QUESTION_TIMEOUT_S: Final = 10.0
+LIST_TIMEOUT_S: Final = 60.0
+ACT_TIMEOUT_S: Final = 60.0
+"""destroy of a guest whose QEMU hangs takes 11 s."""
+KEEPALIVE: Final = (5, 3)
+"""Seconds between two keepalives, and how many may stay unanswered."""
+RECONNECT_S: Final = (0.2, 5.0)
+CHECK_INTERVAL_S: Final = 10.0
+_BROKEN: Final = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
+
+_log = structlog.get_logger("vmha.agent")
+
+
+class LibvirtPort:
+    """See `LocalHypervisor`."""
+
+    def __init__(self, uri: str, metrics: Metrics, *, threads: int = 4, question_timeout_s: float = QUESTION_TIMEOUT_S) -> None:
+        start_libvirt_events()
+        self._uri = uri
+        self._metrics = metrics
+        self._question_timeout_s = question_timeout_s
+        # The test driver has no keepalive and lives in this process.
+        self._is_test = urlsplit(uri).scheme == "test"
+        self._bulkhead = Bulkhead("local libvirt", size=threads)
+        self._connection: Any = None
+        self._lost = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a connection is open, as far as is known."""
+        return self._connection is not None
+
+    async def run(self, watcher: Watcher) -> None:
+        """Keep a connection until cancelled."""
+        attempts = 0
+        try:
+            while True:
+                connection = await self._open(watcher, attempts)
+                if connection is not None:
+                    attempts = 0
+                    await self._attend(connection, watcher)
+                attempts += 1
+                first, cap = RECONNECT_S
+                await asyncio.sleep(random.uniform(first / 2, min(cap, first * 2 ** min(attempts, 10))))
+        finally:
+            self._drop(self._connection)
+            self._bulkhead.close()
+
+    async def facts(self) -> HostFacts:
+        """Capacity, versions, pools."""
+        return await self._ask(libvirt_calls.facts, self._question_timeout_s)
+
+    async def domains(self) -> list[Domain]:
+        """Every domain."""
+        return await self._ask(libvirt_calls.domains, LIST_TIMEOUT_S)
+
+    async def domain(self, vm_id: str) -> Domain | None:
+        """One domain."""
+        return await self._ask(lambda c: libvirt_calls.domain(c, vm_id), self._question_timeout_s)
+
+    async def define(self, vm_id: str, domain_xml: str) -> None:
+        """Define it."""
+        await self._act("define", lambda c: libvirt_calls.define(c, vm_id, domain_xml))
+
+    async def start(self, vm_id: str) -> None:
+        """Start it."""
+        await self._act("start", lambda c: libvirt_calls.start(c, vm_id))
+
+    async def resume(self, vm_id: str) -> VmState:
+        """Let it execute."""
+        return await self._act("resume", lambda c: libvirt_calls.resume(c, vm_id))
+
+    async def remove(self, vm_id: str) -> None:
+        """Destroy and undefine it."""
+        await self._act("remove", lambda c: libvirt_calls.remove(c, vm_id))
+
+    async def take_autostart(self, vm_id: str) -> None:
+        """Mark it, then switch it off."""
+        await self._act("take_autostart", lambda c: libvirt_calls.take_autostart(c, vm_id))
+
+    async def return_autostart(self, vm_id: str) -> None:
+        """Switch it on, then remove the mark."""
+        await self._act("return_autostart", lambda c: libvirt_calls.return_autostart(c, vm_id))
+
+    async def _act(self, name: str, act: Callable[[Any], T]) -> T:
+        result = "failed"
+        try:
+            answer = await self._ask(act, ACT_TIMEOUT_S)
+            result = "ok"
+            return answer
+        finally:
+            self._metrics.acts.labels(name, result).inc()
+
+    async def _ask(self, question: Callable[[Any], T], timeout_s: float) -> T:
+        connection = self._connection
+        if connection is None:
+            raise Unavailable("LIBVIRT_UNAVAILABLE", "there is no connection to libvirt")
+        try:
+            return await self._bulkhead.run(lambda: question(connection), timeout_s)
+        except CallNotMade as error:
+            raise Unavailable("LIBVIRT_UNAVAILABLE", str(error)) from None
+        except CallLost as error:
+            self._give_up(connection)
+            raise Unavailable("LIBVIRT_UNAVAILABLE", str(error)) from None
+        except libvirt.libvirtError as error:
+            if error.get_error_domain() in _BROKEN or not connection.isAlive():
+                self._give_up(connection)
+                raise Unavailable("LIBVIRT_UNAVAILABLE", libvirt_calls.text(error)) from None
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                raise NotFound("DOMAIN_UNKNOWN", "there is no such domain") from None
+            raise HypervisorRefused(libvirt_calls.text(error)) from None
+
+    # The connection
+
+    async def _open(self, watcher: Watcher, attempts: int) -> Any:
+        loop = asyncio.get_running_loop()
+        self._lost = lost = asyncio.Event()
+
+        def changed(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
+            _on_loop(loop, watcher.domain_changed, domain.UUIDString(), libvirt_calls.change(event, detail))
+
+        def closed() -> None:
+            _on_loop(loop, lost.set)
+
+        try:
+            connection = await self._bulkhead.run(lambda: self._open_blocking(changed, closed), OPEN_TIMEOUT_S)
+        except (CallLost, CallNotMade) as error:
+            self._say_away(attempts, str(error))
+        except libvirt.libvirtError as error:
+            self._say_away(attempts, libvirt_calls.text(error))
+        else:
+            return connection
+        return None
+
+    def _open_blocking(self, changed: Callable[..., None], closed: Callable[[], None]) -> Any:
+        connection = libvirt.open(self._uri)
+        if not self._is_test:
+            connection.setKeepAlive(*KEEPALIVE)
+            connection.registerCloseCallback(lambda *_: closed(), None)
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None)
+        return connection
+
+    async def _attend(self, connection: Any, watcher: Watcher) -> None:
+        self._connection = connection
+        self._metrics.libvirt_connects.inc()
+        self._metrics.libvirt_up.set(1)
+        _log.info("libvirt_connected", uri=_shown(self._uri))
+        watcher.connected()
+        try:
+            while not self._lost.is_set() and await self._answers(connection):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_INTERVAL_S):
+                        await self._lost.wait()
+        finally:
+            self._metrics.libvirt_up.set(0)
+            self._drop(connection)
+            watcher.disconnected()
+        _log.warning("libvirt_away", uri=_shown(self._uri))
+
+    async def _answers(self, connection: Any) -> bool:
+        try:
+            await self._bulkhead.run(connection.getLibVersion, self._question_timeout_s)
+        except (CallLost, CallNotMade, libvirt.libvirtError):
+            return False
+        return True
+
+    def _give_up(self, connection: Any) -> None:
+        if connection is self._connection:
+            self._lost.set()
+
+    def _drop(self, connection: Any) -> None:
+        if connection is None:
+            return
+        self._connection = None
+        # Closing asks the daemon; one that hangs would hold whoever lets go last. Keepalive ends that within 20 s.
+        threading.Thread(target=_close, args=([connection],), name="libvirt-close", daemon=True).start()
+
+    def _say_away(self, attempts: int, error: str) -> None:
+        if attempts == 0 or attempts % 20 == 0:
+            _log.warning("libvirt_unreachable", uri=_shown(self._uri), error=error, attempts=attempts)
+
+
+def _close(held: list[Any]) -> None:
+    connection = held.pop()
+    # Callbacks hold the connection: without this it would never be closed.
+    for callback in list(getattr(connection, "domainEventCallbackID", ())):
+        with suppress(libvirt.libvirtError):
+            connection.domainEventDeregisterAny(callback)
+    with suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: str | DomainChange) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        loop.call_soon_threadsafe(call, *arguments)
+
+
+def _shown(uri: str) -> str:
+    return uri.partition("?")[0].partition("@")[2] or uri.partition("?")[0]

@@ -1,0 +1,68 @@
+"""What Prometheus can read of an agent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from vmha.clock import Clock
+from vmha.model import PeerVerdict
+from vmha.probe import ProbeResult
+
+_PROBE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """An agent's figures, on a registry of its own."""
+
+    def __init__(self, clock: Clock) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._clock = clock
+        self._acked_at: float | None = None
+        self._probes = Counter(
+            "vmha_agent_probes", "Probes that ended, by peer and result.", ["peer", "verdict"], registry=registry
+        )
+        self._round_trips = Histogram(
+            "vmha_agent_probe_round_trip_seconds",
+            "Whole scrape of a peer's exporter.",
+            registry=registry,
+            buckets=_PROBE_BUCKETS_S,
+        )
+        self.heartbeats_sent = Counter("vmha_agent_heartbeats_sent", "Heartbeats written to the session.", registry=registry)
+        self.heartbeats_acked = Counter("vmha_agent_heartbeats_acked", "Heartbeats acknowledged.", registry=registry)
+        ack_age = Gauge(
+            "vmha_agent_ack_age_seconds", "Since the newest acknowledged heartbeat was sent; NaN before one.", registry=registry
+        )
+        ack_age.set_function(self._ack_age)
+        self.sessions = Counter("vmha_agent_sessions", "Sessions that a manager welcomed.", registry=registry)
+        self.session_failures = Counter(
+            "vmha_agent_session_failures", "Sessions that ended badly.", ["reason"], registry=registry
+        )
+        self.session_open = Gauge("vmha_agent_session_open", "1 while a manager serves this agent.", registry=registry)
+        self.libvirt_up = Gauge("vmha_agent_libvirt_up", "1 while the local libvirt answers.", registry=registry)
+        self.libvirt_connects = Counter("vmha_agent_libvirt_connects", "Connections opened to libvirt.", registry=registry)
+        self.domains = Gauge("vmha_agent_domains", "Domains, by state.", ["state"], registry=registry)
+        self.acts = Counter(
+            "vmha_agent_domain_acts", "What was done to domains, by act and result.", ["act", "result"], registry=registry
+        )
+
+    def probed(self, peer: str, result: ProbeResult) -> None:
+        """A probe has ended."""
+        self._probes.labels(peer, str(result.verdict)).inc()
+        if result.round_trip_s is not None:
+            self._round_trips.observe(result.round_trip_s)
+
+    def forget_peer(self, peer: str) -> None:
+        """A peer is probed no more: its series end, or they would pile up with every drawing."""
+        for verdict in PeerVerdict:
+            with suppress(KeyError):
+                self._probes.remove(peer, str(verdict))
+
+    def acked(self, sent_at: float) -> None:
+        """An ack was accepted, for a heartbeat that was sent at `sent_at`."""
+        self.heartbeats_acked.inc()
+        self._acked_at = sent_at
+
+    def _ack_age(self) -> float:
+        return float("nan") if self._acked_at is None else max(0.0, self._clock.now() - self._acked_at)

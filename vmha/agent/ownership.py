@@ -1,0 +1,176 @@
+"""Makes true what the manager says this host owns and must give up (S6, S8).
+
+Given up: destroyed and undefined. Owned, and the registration is new: defined where it is missing, and started where it should
+run. A VM that should be paused is defined and left shut off: its memory is lost, and started paused it would hold capacity for
+nothing. What fails is logged and tried again, each VM for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from vmha.agent.guests import Guests
+from vmha.agent.hypervisor import Domain, HypervisorRefused, LocalHypervisor
+from vmha.agent.state import State
+from vmha.agent.vm_locks import VmLocks
+from vmha.errors import NotFound, Unavailable, VmhaError
+from vmha.model import VmState
+
+PARALLEL: Final = 3
+"""Domains that are started or removed at a time; one of the port's threads stays free for reading."""
+ATTEMPTS: Final = 6
+BACKOFF_S: Final = (0.5, 10.0)
+
+_log = structlog.get_logger("vmha.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """A VM that this host owns."""
+
+    vm_id: str
+    epoch: int
+    desired: VmState
+    domain_xml: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A VM that another host owns, under `epoch`."""
+
+    vm_id: str
+    epoch: int
+    owner_host_id: str = ""
+
+
+class _Retry(Exception):
+    """It did not work, and may work later."""
+
+
+class Ownership:
+    """Carries ownership updates out, in tasks of their own: one for each VM, the newest update wins."""
+
+    def __init__(self, state: State, hypervisor: LocalHypervisor, guests: Guests, locks: VmLocks) -> None:
+        self._state = state
+        self._hypervisor = hypervisor
+        self._guests = guests
+        self._locks = locks
+        self._room = asyncio.Semaphore(PARALLEL)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._starting: set[str] = set()
+
+    def update(self, incarnation: int, owned: list[Owned], released: list[Released], *, start_owned: bool) -> None:
+        """Take a whole update in. One for another incarnation than the one in force is ignored."""
+        if incarnation != self._state.incarnation:
+            _log.warning("ownership_ignored", incarnation=incarnation, in_force=self._state.incarnation)
+            return
+        self._state.told({vm.vm_id: vm.epoch for vm in owned}, {vm.vm_id: vm.epoch for vm in released})
+        _log.info("ownership", owned=len(owned), released=len(released), start_owned=start_owned)
+        for gone in released:
+            self._take_on(gone.vm_id, self._release(gone))
+        wanted = {vm.vm_id: vm for vm in owned if vm.desired in {VmState.RUNNING, VmState.PAUSED}}
+        if start_owned:
+            self._state.to_start(set(wanted))
+        # An agent that ended in the middle of its starts goes on with them.
+        for vm_id in self._state.starting & wanted.keys():
+            if vm_id not in self._starting:
+                self._take_on(vm_id, self._start(wanted[vm_id], incarnation))
+
+    def revoked(self) -> None:
+        """The incarnation is over: what is not started yet will not be."""
+        for vm_id in list(self._starting):
+            if (task := self._tasks.get(vm_id)) is not None:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Stop acting; guests are left as they are."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take_on(self, vm_id: str, work: Coroutine[Any, Any, None]) -> None:
+        if (older := self._tasks.get(vm_id)) is not None:
+            older.cancel()
+        task = self._tasks[vm_id] = asyncio.create_task(work, name=f"ownership {vm_id}")
+        task.add_done_callback(lambda done: self._ended(vm_id, done))
+
+    def _ended(self, vm_id: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(vm_id) is task:
+            del self._tasks[vm_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("ownership_failed", vm_id=vm_id, exc_info=error)
+
+    # Giving up
+
+    async def _release(self, vm: Released) -> None:
+        await self._until_done("release", vm.vm_id, lambda: self._release_once(vm))
+
+    async def _release_once(self, vm: Released) -> None:
+        if self._state.owns(vm.vm_id):
+            _log.info("release_superseded", vm_id=vm.vm_id, epoch=vm.epoch)
+            return
+        await self._hypervisor.remove(vm.vm_id)
+        _log.info("vm_released", vm_id=vm.vm_id, epoch=vm.epoch, owner=vm.owner_host_id)
+
+    # Starting
+
+    async def _start(self, vm: Owned, incarnation: int) -> None:
+        self._starting.add(vm.vm_id)
+        try:
+            await self._until_done("start", vm.vm_id, lambda: self._start_once(vm, incarnation))
+            self._state.settled(vm.vm_id)
+        finally:
+            self._starting.discard(vm.vm_id)
+
+    async def _start_once(self, vm: Owned, incarnation: int) -> None:
+        domain = await self._hypervisor.domain(vm.vm_id)
+        if domain is None:
+            if not vm.domain_xml:
+                raise _Retry("it is not defined here, and no XML was sent for it")
+            await self._hypervisor.define(vm.vm_id, vm.domain_xml)
+            domain = await self._hypervisor.domain(vm.vm_id)
+        if self._state.incarnation != incarnation or self._state.epoch(vm.vm_id) > vm.epoch or not self._state.owns(vm.vm_id):
+            _log.info("start_superseded", vm_id=vm.vm_id, epoch=vm.epoch)
+            return
+        if vm.desired is VmState.RUNNING and domain is not None:
+            await self._make_run(domain)
+
+    async def _make_run(self, domain: Domain) -> None:
+        if domain.state is VmState.AWAITING_ADMISSION:
+            # Created here by an evacuation that this registration overtook.
+            await self._hypervisor.resume(domain.vm_id)
+        elif domain.state in {VmState.SHUTOFF, VmState.CRASHED}:
+            await self._hypervisor.start(domain.vm_id)
+        else:
+            return  # it runs, or its user paused it meanwhile
+        _log.info("vm_started", vm_id=domain.vm_id, vm_name=domain.name)
+
+    # Trying again
+
+    async def _until_done(self, what: str, vm_id: str, act: Any) -> None:
+        refusals = tries = 0
+        while refusals < ATTEMPTS:
+            await self._guests.readable.wait()
+            lock = self._locks(vm_id)
+            try:
+                async with self._room, lock:
+                    await act()
+                self._guests.look_again(vm_id)
+                return
+            except (Unavailable, HypervisorRefused, NotFound, _Retry) as error:
+                # Only what libvirt refused is given up; while it is away there is nothing to give up for.
+                refusals += not isinstance(error, Unavailable)
+                tries += 1
+                message = error.message if isinstance(error, VmhaError) else str(error)
+                _log.warning(f"{what}_failed", vm_id=vm_id, attempt=tries, error=message)
+            first, cap = BACKOFF_S
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(cap, first * 2 ** min(tries, 10)))
+        self._guests.look_again(vm_id)
+        _log.error(f"{what}_given_up", vm_id=vm_id, attempts=tries)

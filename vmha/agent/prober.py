@@ -1,0 +1,139 @@
+"""Executes the probe plan: one task for each probe, a bounded number at a time, and nothing else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from vmha.agent.metrics import Metrics
+from vmha.agent.probe_plan import Assigned, Effect, PeerTarget, ProbeEnded, ProbePlan, StartProbe, VerdictChanged
+from vmha.clock import Clock
+from vmha.model import Observation, PeerVerdict
+from vmha.probe import ExporterProbe, ProbeResult
+
+MAX_PARALLEL: Final = 64
+"""Probes under way at a time. Agents watch some five peers; a committee's scouts are not many more."""
+
+_log = structlog.get_logger("vmha.agent")
+
+
+class Prober:
+    """Probes the assigned peers for ever, and others when asked (scouts)."""
+
+    def __init__(self, probe: ExporterProbe, clock: Clock, metrics: Metrics, *, max_parallel: int = MAX_PARALLEL) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._metrics = metrics
+        self._plan = ProbePlan()
+        self._assigned = Assigned(version="", peers=(), probe_interval_s=5.0, probe_timeout_s=1.0, probe_misses=3)
+        self._room = asyncio.Semaphore(max_parallel)
+        self._wake = asyncio.Event()
+        self._probes: set[asyncio.Task[None]] = set()
+        self.listener: Callable[[], None] = lambda: None
+        """Called when a verdict has changed."""
+
+    @property
+    def version(self) -> str:
+        """The drawing that is probed."""
+        return self._plan.version
+
+    def assign(self, assigned: Assigned) -> None:
+        """Probe these from now on. Known peers go on as they were."""
+        gone = set(self._plan.peers)
+        if assigned == self._assigned:
+            return
+        self._assigned = assigned
+        self._carry_out(self._plan.event(assigned, self._clock.now()))
+        for host_id in gone - set(self._plan.peers):
+            self._metrics.forget_peer(host_id)
+        _log.info("peers_assigned", peers=list(self._plan.peers), version=assigned.version)
+        self._wake.set()
+
+    def assign_peers(self, version: str, peers: Sequence[PeerTarget]) -> None:
+        """Probe these, in the same rhythm as before."""
+        now = self._assigned
+        self.assign(
+            Assigned(
+                version=version,
+                peers=tuple(peers),
+                probe_interval_s=now.probe_interval_s,
+                probe_timeout_s=now.probe_timeout_s,
+                probe_misses=now.probe_misses,
+            )
+        )
+
+    def observations(self) -> list[Observation]:
+        """What is thought of each peer now."""
+        return self._plan.observations(self._clock.now())
+
+    async def scout(self, peers: Iterable[PeerTarget]) -> list[Observation]:
+        """Probe these now. Like the plan it takes `probe_misses` timeouts in a row to say TIMEOUT; anything else says itself."""
+        return list(await asyncio.gather(*(self._scout(peer) for peer in peers)))
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                self._carry_out(self._plan.tick(self._clock.now()))
+                deadline = self._plan.deadline()
+                try:
+                    async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._clock.now())):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for task in self._probes:
+                task.cancel()
+            await asyncio.gather(*self._probes, return_exceptions=True)
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, StartProbe):
+                task = asyncio.create_task(self._probe_once(effect), name=f"probe {effect.host_id}")
+                self._probes.add(task)
+                task.add_done_callback(self._probes.discard)
+            else:
+                self._tell(effect)
+
+    def _tell(self, changed: VerdictChanged) -> None:
+        _log.info("peer_verdict_changed", peer=changed.host_id, old=str(changed.old or "UNKNOWN"), new=str(changed.new))
+        self.listener()
+
+    async def _probe_once(self, start: StartProbe) -> None:
+        result = await self._ask(start.host_id, start.target, start.timeout_s)
+        ended = ProbeEnded(host_id=start.host_id, number=start.number, verdict=result.verdict, round_trip_s=result.round_trip_s)
+        self._carry_out(self._plan.event(ended, self._clock.now()))
+        self._wake.set()
+
+    async def _ask(self, host_id: str, target: str, timeout_s: float) -> ProbeResult:
+        try:
+            async with self._room:
+                result = await self._probe.probe(target, timeout_s)
+        except Exception as error:
+            # A fault of this process is no evidence against the peer.
+            _log.exception("probe_failed", peer=host_id, target=target)
+            result = ProbeResult(verdict=PeerVerdict.DEGRADED, detail=f"the probe itself failed: {type(error).__name__}")
+        self._metrics.probed(host_id, result)
+        if result.detail:
+            _log.debug("probe", peer=host_id, verdict=str(result.verdict), detail=result.detail)
+        return result
+
+    async def _scout(self, peer: PeerTarget) -> Observation:
+        count, ended, result = 0, 0.0, ProbeResult(verdict=PeerVerdict.TIMEOUT)
+        for _ in range(max(1, self._assigned.probe_misses)):
+            result = await self._ask(peer.host_id, peer.probe_target, self._assigned.probe_timeout_s)
+            ended, count = self._clock.now(), count + 1
+            if result.verdict is not PeerVerdict.TIMEOUT:
+                count = 1
+                break
+        return Observation(
+            host_id=peer.host_id,
+            verdict=result.verdict,
+            consecutive_count=count,
+            age_s=max(0.0, self._clock.now() - ended),
+            round_trip_s=result.round_trip_s,
+        )

@@ -1,0 +1,40 @@
+"""AgentService: the contract's messages on one side, `vmha.agent.admission` on the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from vmha.agent.admission import Admission
+from vmha.errors import Unsupported
+from vmha.rpc import validate
+from vmha.rpc.scalars import enum_to_proto
+from vmha.v1 import agent_service_pb2 as pb
+from vmha.v1 import agent_service_pb2_grpc as pb_grpc
+from vmha.v1 import vm_pb2
+
+Context = grpc.aio.ServicerContext
+SERVICE_NAME = "vmha.v1.AgentService"
+
+
+class AgentServicer(pb_grpc.AgentServiceServicer):
+    """Answers evacuators and peers."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def AdmitVm(  # noqa: N802 - the contract's name
+        self, request: pb.AdmitVmRequest, context: Context[Any, Any]
+    ) -> pb.AdmitVmResponse:
+        """Lets a domain execute."""
+        validate.admit_vm(request)
+        state = await self._admission.admit(request)
+        return pb.AdmitVmResponse(state=enum_to_proto(vm_pb2.VmState, state))
+
+    async def RelayHeartbeat(  # noqa: N802
+        self, request: pb.RelayHeartbeatRequest, context: Context[Any, Any]
+    ) -> pb.RelayHeartbeatResponse:
+        """Not in this release."""
+        validate.relay_heartbeat(request)
+        raise Unsupported("RELAY_NOT_SUPPORTED", "this release does not relay heartbeats")
