@@ -298,7 +298,15 @@ class Stack:
             if self.fence:
                 entry["fence"] = self.lab.fence.config(host_id)
             hosts.append(entry)
-        cluster = {"id": CLUSTER, "profile": self.profile, "proof": self.proof, "timers": dict(self.timers), "ha_enabled": True}
+        cluster = {
+            "id": CLUSTER,
+            "profile": self.profile,
+            "proof": self.proof,
+            "timers": dict(self.timers),
+            # Each host of a lab has this box's few processors, and its guests hardly use any.
+            "cpu_overcommit": 32,
+            "ha_enabled": True,
+        }
         return {"cluster": cluster, "hosts": hosts}
 
     def _write(self, name: str, content: object) -> None:
