@@ -74,7 +74,7 @@ class Link:
             await asyncio.gather(*self._leaving, return_exceptions=True)
 
     def say_goodbye(self, reason: GoodbyeReason) -> bool:
-        """Tell the manager that this agent stops on purpose. Returns whether there is one to tell: `run` returns when it knows."""
+        """Tell the manager that this agent stops on purpose. False: there is none to tell. Else `run` returns when it knows."""
         self._goodbye = reason
         for session in self._sessions:
             session.leave(reason)
