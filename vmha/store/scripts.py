@@ -6,6 +6,7 @@ Each is one atomic change, safe to repeat: redis-py may send it twice, and after
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,8 +68,13 @@ def store_errors() -> Iterator[None]:
 
     The message names the kind of failure only: an address may carry a password.
     """
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task is not None else 0
     try:
         yield
+        if task is not None and task.cancelling() > cancels:
+            # redis-py sends through asyncio.wait_for, which on Python 3.11 swallows a cancel that comes with the result.
+            raise asyncio.CancelledError
     except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
         raise Unavailable("STORE_UNAVAILABLE", f"Redis does not answer ({type(error).__name__}).") from error
     except exceptions.ResponseError as error:
