@@ -1,4 +1,4 @@
-"""Doubles of the evacuator's edges: a hypervisor in memory, agents that admit over real gRPC, a fence device that does as told."""
+"""Doubles of the evacuator's edges: a hypervisor in memory, agents that admit over real gRPC, an obedient fence device."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import grpc
 
-from vmha.errors import NotFound, PreconditionFailed
+from vmha.errors import NotFound, PreconditionFailed, Unsupported
 from vmha.evac.fencing import FenceFailed, Power
 from vmha.evac.hypervisor import LockHeld, NotReached, OutcomeUnknown, Refused
 from vmha.evac.reasons import ProofReason
 from vmha.model import FenceConfig, VmState
+from vmha.rpc.scalars import enum_to_proto
 from vmha.rpc.server import Server
 from vmha.v1 import agent_service_pb2 as pb
 from vmha.v1 import agent_service_pb2_grpc as pb_grpc
@@ -162,4 +163,9 @@ class AgentDouble(pb_grpc.AgentServiceServicer):
         self.epochs[request.vm_id] = request.epoch
         state = self._resume(request.host_id, request.vm_id)
         self.admitted.append((request.host_id, request.vm_id, request.epoch))
-        return pb.AdmitVmResponse(state=vm_pb2.VmState.Value(f"VM_STATE_{state.value}"))
+        return pb.AdmitVmResponse(state=enum_to_proto(vm_pb2.VmState, state))
+
+    async def RelayHeartbeat(  # noqa: N802
+        self, request: pb.RelayHeartbeatRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RelayHeartbeatResponse:
+        raise Unsupported("RELAY_NOT_SUPPORTED", "no relay")

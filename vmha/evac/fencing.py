@@ -27,6 +27,8 @@ SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 """Where fence agents are looked for, before PATH."""
 OUTPUT_LIMIT = 16 * 1024
 SECRET_LIMIT = 4096
+KILL_S = 1.0
+"""How long the pipes of a killed agent may take to close."""
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _STATUS_OFF = re.compile(r"^Status:\s*OFF\s*$", re.MULTILINE | re.IGNORECASE)
 _OURS = frozenset({"action", "option", "o"})
@@ -157,18 +159,15 @@ async def _call(program: str, lines: bytes) -> _Ended:
     readers = [asyncio.create_task(_read_some(stream)) for stream in (process.stdout, process.stderr)]
     try:
         await _feed(process.stdin, lines)
-        code = await process.wait()
-        # A child that the agent left behind may hold the pipes open: what is there now is the answer.
-        await asyncio.wait(readers, timeout=0.2)
-        out, err = (reader.result() if reader.done() else "" for reader in readers)
-        return _Ended(code, out, err)
+        await asyncio.wait(readers)
+        return _Ended(await process.wait(), *(reader.result() for reader in readers))
     finally:
         if process.returncode is None or not all(reader.done() for reader in readers):
             _kill_group(process.pid)  # itself, or a child that it left behind
+        await asyncio.wait(readers, timeout=KILL_S)
         for reader in readers:
             reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-        await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way to let its pipes go
 
 
 async def _feed(stdin: asyncio.StreamWriter, lines: bytes) -> None:

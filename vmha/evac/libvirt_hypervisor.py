@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -164,6 +165,8 @@ async def _probe_port(uri: str) -> None:
     async with asyncio.timeout(PROBE_TIMEOUT_S):
         _, writer = await asyncio.open_connection(parts.hostname, port)
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 def _find(connection: Any, vm_id: str) -> Any:

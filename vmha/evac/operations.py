@@ -124,10 +124,11 @@ class Operations:
     async def _plan(self, operation: fx.MakePlan) -> ev.Event:
         cluster_id = self._evacuation.cluster_id
         async with self._edges.plan_lock(cluster_id):
-            snapshot, vms, journaled = await asyncio.gather(
+            # The journal first: what is claimed between two reads is then seen twice, and never not at all.
+            journaled = await self.stored(self._planned_anywhere)
+            snapshot, vms = await asyncio.gather(
                 self.stored(lambda: self._store.clusters.snapshot(cluster_id)),
                 self.stored(lambda: self._store.vms.list(cluster_id)),
-                self.stored(self._planned_anywhere),
             )
             self._start_timeout_s = snapshot.cluster.config.timers.start_timeout_s
             self._hosts.update(snapshot.hosts)

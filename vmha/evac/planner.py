@@ -90,8 +90,9 @@ def _rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str,
     again = set(demanded)
     for entry in situation.journaled:
         reserved = entry.step is VmStep.PLANNED and entry.outcome is VmOutcome.OPEN and not entry.epoch
-        if reserved and entry.vm_id in vms and entry.vm_id not in again:
-            rooms.take(entry.target_host_id, vms[entry.vm_id].facts)
+        vm = vms.get(entry.vm_id)
+        if reserved and vm is not None and vm.vm_id not in again and vm.owner_host_id != entry.target_host_id:
+            rooms.take(entry.target_host_id, vm.facts)
     return rooms
 
 

@@ -18,7 +18,8 @@ from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Edges, Operations
-from vmha.evac.workflow import Limits, Workflow
+from vmha.evac.vmwork import Limits
+from vmha.evac.workflow import Workflow
 from vmha.model import ProofKind
 from vmha.store.records import EvacuationRecord
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.reasons import AlarmReason, VmReason
 from vmha.evac.startqueue import StartQueue
+from vmha.evac.vmwork import Limits, Phase, VmWork
 from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.records import VmEntry
 
@@ -39,47 +39,14 @@ _NEXT: dict[type, type[fx.StartVm | fx.AdmitVm | fx.VerifyVm]] = {
 """The way of a VM to which nothing happens."""
 
 
-class _Phase(Enum):
-    UNPLACED = auto()  # wants a target
-    PENDING = auto()  # no room; asked again with the next retry
-    HELD = auto()  # its storage is locked; waits for an operator
-    READY = auto()  # has a target, waits for a slot
-    AGAIN = auto()  # claimed, is to be started again on its target; waits for a slot
-    WAITING = auto()  # looked at again at `retry_at`
-    BUSY = auto()  # an operation runs
-    DONE = auto()
-
-
-@dataclass(slots=True)
-class _Vm:
-    entry: VmEntry
-    priority: int
-    phase: _Phase
-    target: str = ""
-    busy_with: type[fx.Operation] | None = None
-    pinned: bool = False
-    failures: int = 0
-    retry_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How fast an evacuation may go: VMs at a time (all, on one target), seconds between retries."""
-
-    parallel: int
-    parallel_per_target: int
-    fence_retry_s: float
-    pending_retry_s: float
-
-
 class Workflow:
     """The state machine. The first event is Restored; `ended` is set with the last AdvanceState."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._state = EvacuationState.VERIFYING
-        self._vms: dict[str, _Vm] = {}
-        self._phases: dict[_Phase, dict[str, _Vm]] = {phase: {} for phase in _Phase}
+        self._vms: dict[str, VmWork] = {}
+        self._phases: dict[Phase, dict[str, VmWork]] = {phase: {} for phase in Phase}
         self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
         self._not_answering: dict[str, float] = {}
         self._restored = self._proving = self._planned = self._planning = self._cancelling = False
@@ -120,10 +87,10 @@ class Workflow:
         """When `tick` has something to do; None when only an event can help."""
         if self.ended or not self._restored:
             return None
-        times = [vm.retry_at for vm in self._phases[_Phase.WAITING].values()]
+        times = [vm.retry_at for vm in self._phases[Phase.WAITING].values()]
         if self._state in _PROVING and not self._proving:
             times.append(self._proof_at)
-        if self._phases[_Phase.PENDING] and not self._planning:
+        if self._phases[Phase.PENDING] and not self._planning:
             times.append(self._pending_at)
         return min(times, default=None)
 
@@ -135,7 +102,7 @@ class Workflow:
         if self._state in _PROVING and not self._proving and now >= self._proof_at:
             self._proving = True
             out.append(fx.ProveDeath(ask_fence=now >= self._fence_at))
-        due = [vm for vm in self._phases[_Phase.WAITING].values() if now >= vm.retry_at]
+        due = [vm for vm in self._phases[Phase.WAITING].values() if now >= vm.retry_at]
         out += [self._run(vm, fx.InspectVm(entry=vm.entry)) for vm in due]
         return out + self._progress(now)
 
@@ -196,39 +163,41 @@ class Workflow:
             priority = x.priorities.get(entry.vm_id, known.priority if known else 0)
             if known is None:
                 self._add(entry, priority, x.targets.get(entry.vm_id, ""), now)
-            elif known.phase in {_Phase.UNPLACED, _Phase.PENDING}:
+            elif known.phase in {Phase.UNPLACED, Phase.PENDING}:
                 known.entry, known.priority = entry, priority
                 self._settle_into(known, x.targets.get(entry.vm_id, ""))
         return []
 
     def _add(self, entry: VmEntry, priority: int, target: str, now: float) -> None:
-        vm = _Vm(entry=entry, priority=priority, phase=_Phase.DONE, retry_at=now)
+        vm = VmWork(entry=entry, priority=priority, phase=Phase.DONE, retry_at=now)
         self._vms[entry.vm_id] = vm
         self._phases[vm.phase][entry.vm_id] = vm
         under_way = entry.step in {VmStep.CLAIMED, VmStep.STARTED, VmStep.ADMITTED}
+        # The dead process may have sent an admission once STARTED stood in the journal.
+        vm.pinned = under_way and (entry.step is not VmStep.CLAIMED or entry.reason == VmReason.OUTCOME_UNKNOWN)
         if under_way and entry.outcome is VmOutcome.OPEN:
-            # The dead process may have sent an admission once STARTED stood in the journal.
-            vm.pinned = entry.step is not VmStep.CLAIMED or entry.reason == VmReason.OUTCOME_UNKNOWN
-            self._move(vm, _Phase.WAITING)
+            self._move(vm, Phase.WAITING)
         else:
             self._settle_into(vm, target)
 
-    def _settle_into(self, vm: _Vm, target: str) -> None:
+    def _settle_into(self, vm: VmWork, target: str) -> None:
         if vm.entry.step is VmStep.SETTLED:
-            self._move(vm, _Phase.DONE)
+            self._move(vm, Phase.DONE)
         elif vm.entry.outcome is VmOutcome.PENDING:
             held = vm.entry.reason == VmReason.SOURCE_STILL_RUNNING
-            self._move(vm, _Phase.HELD if held else _Phase.PENDING)
+            self._move(vm, Phase.HELD if held else Phase.PENDING)
         elif target:
             vm.target = target
-            self._move(vm, _Phase.READY)
+            self._move(vm, Phase.READY)
         else:
-            self._move(vm, _Phase.UNPLACED)
+            self._move(vm, Phase.UNPLACED)
 
     def _on_operator(self, now: float) -> list[fx.Effect]:
         self._pending_at = now
-        for vm in list(self._phases[_Phase.HELD].values()):
-            self._move(vm, _Phase.PENDING)
+        for vm in list(self._phases[Phase.HELD].values()):
+            if vm.pinned:
+                vm.entry, vm.retry_at = replace(vm.entry, outcome=VmOutcome.OPEN), now
+            self._move(vm, Phase.WAITING if vm.pinned else Phase.PENDING)
         return []
 
     # One VM.
@@ -249,7 +218,7 @@ class Workflow:
             return [self._run(vm, following(entry=vm.entry))]
         match x:
             case ev.VmVerified():
-                self._move(vm, _Phase.DONE)
+                self._move(vm, Phase.DONE)
                 return []
             case ev.AdmitRefused(reason=reason, message=message):
                 return [self._run(vm, fx.WithdrawVm(entry=vm.entry, reason=reason, message=message))]
@@ -257,30 +226,30 @@ class Workflow:
                 return self._on_inspected(vm, state, now)
         return self._on_setback(vm, x, now)
 
-    def _on_inspected(self, vm: _Vm, state: VmState, now: float) -> list[fx.Effect]:
+    def _on_inspected(self, vm: VmWork, state: VmState, now: float) -> list[fx.Effect]:
         if state is VmState.RUNNING and vm.busy_with is not fx.VerifyVm:
             vm.pinned = True
             return [self._run(vm, fx.VerifyVm(entry=vm.entry))]
         if vm.busy_with is fx.VerifyVm:
             return self._wait(vm, now)
-        self._move(vm, _Phase.AGAIN)
+        self._move(vm, Phase.AGAIN)
         return []
 
-    def _on_setback(self, vm: _Vm, x: ev.Event, now: float) -> list[fx.Effect]:
+    def _on_setback(self, vm: VmWork, x: ev.Event, now: float) -> list[fx.Effect]:
         match x:
             case ev.ClaimLost(outcome=outcome, reason=reason, message=message):
                 return [self._settle(vm, outcome, reason, message)]
             case ev.TargetLost():
-                self._move(vm, _Phase.UNPLACED)
+                self._move(vm, Phase.UNPLACED)
                 return []
             case ev.StartRefused(reason=reason, message=message) if not vm.pinned:
                 return self._on_refused(vm, reason, message, now)
             case ev.StartRefused(message=message):
                 return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
             case ev.LockRefused(message=message):
-                reason = VmReason.SOURCE_STILL_RUNNING
-                vm.entry = replace(vm.entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=reason, message=message)
-                self._move(vm, _Phase.HELD)
+                reason, step = VmReason.SOURCE_STILL_RUNNING, VmStep.STARTED if vm.pinned else VmStep.PLANNED
+                vm.entry = replace(vm.entry, step=step, outcome=VmOutcome.PENDING, reason=reason, message=message)
+                self._move(vm, Phase.HELD)
                 return [fx.JournalVm(entry=vm.entry, alarm=AlarmReason.SOURCE_STILL_RUNNING)]
             case ev.OutcomeUnknown(message=message):
                 vm.pinned = True
@@ -288,7 +257,7 @@ class Workflow:
                 return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
         raise ValueError(f"no rule for {type(x).__name__}")
 
-    def _on_refused(self, vm: _Vm, reason: str, message: str, now: float) -> list[fx.Effect]:
+    def _on_refused(self, vm: VmWork, reason: str, message: str, now: float) -> list[fx.Effect]:
         target = vm.entry.target_host_id
         attempts = vm.entry.attempts
         if reason == VmReason.TARGET_UNREACHABLE:
@@ -296,46 +265,46 @@ class Workflow:
         elif target not in attempts:
             attempts = (*attempts, target)
         vm.entry = replace(vm.entry, step=VmStep.PLANNED, reason=reason, message=message, attempts=attempts)
-        self._move(vm, _Phase.UNPLACED)
+        self._move(vm, Phase.UNPLACED)
         return [fx.JournalVm(entry=vm.entry)]
 
     def _stop_sending_to(self, host_id: str, now: float) -> None:
         self._not_answering[host_id] = now + NOT_ANSWERING_S
         for vm in [self._vms[vm_id] for vm_id in self._queue.drop(host_id)]:
-            self._move(vm, _Phase.AGAIN if vm.phase is _Phase.AGAIN else _Phase.UNPLACED)
+            self._move(vm, Phase.AGAIN if vm.phase is Phase.AGAIN else Phase.UNPLACED)
 
-    def _wait(self, vm: _Vm, now: float, reason: str = "", message: str = "") -> list[fx.Effect]:
+    def _wait(self, vm: VmWork, now: float, reason: str = "", message: str = "") -> list[fx.Effect]:
         vm.retry_at = now + BACKOFF_S[min(vm.failures, len(BACKOFF_S) - 1)]
         vm.failures += 1
-        self._move(vm, _Phase.WAITING)
+        self._move(vm, Phase.WAITING)
         if not reason or reason == vm.entry.reason:
             return []
         vm.entry = replace(vm.entry, reason=reason, message=message)
         return [fx.JournalVm(entry=vm.entry)]
 
-    def _settle(self, vm: _Vm, outcome: VmOutcome, reason: str, message: str) -> fx.Effect:
+    def _settle(self, vm: VmWork, outcome: VmOutcome, reason: str, message: str) -> fx.Effect:
         vm.entry = replace(vm.entry, step=VmStep.SETTLED, outcome=outcome, reason=reason, message=message)
-        self._move(vm, _Phase.DONE)
+        self._move(vm, Phase.DONE)
         return fx.JournalVm(entry=vm.entry)
 
     # All VMs.
 
-    def _move(self, vm: _Vm, phase: _Phase) -> None:
+    def _move(self, vm: VmWork, phase: Phase) -> None:
         vm_id = vm.entry.vm_id
         del self._phases[vm.phase][vm_id]
         self._phases[phase][vm_id] = vm
         vm.phase, vm.busy_with = phase, None
         self._queue.give_back(vm_id)
-        if phase is _Phase.READY:
+        if phase is Phase.READY:
             self._queue.put(vm_id, vm.target, vm.priority)
-        elif phase is _Phase.AGAIN:
+        elif phase is Phase.AGAIN:
             self._queue.put(vm_id, vm.entry.target_host_id, vm.priority)
 
-    def _run(self, vm: _Vm, operation: fx.Operation) -> fx.Operation:
-        if vm.phase is not _Phase.BUSY:
+    def _run(self, vm: VmWork, operation: fx.Operation) -> fx.Operation:
+        if vm.phase is not Phase.BUSY:
             del self._phases[vm.phase][vm.entry.vm_id]
-            self._phases[_Phase.BUSY][vm.entry.vm_id] = vm
-            vm.phase = _Phase.BUSY
+            self._phases[Phase.BUSY][vm.entry.vm_id] = vm
+            vm.phase = Phase.BUSY
         vm.busy_with = type(operation)
         return operation
 
@@ -351,8 +320,8 @@ class Workflow:
             out += self._start(vm)
         return self._reach_state(out)
 
-    def _start(self, vm: _Vm) -> Iterator[fx.Effect]:
-        if vm.phase is _Phase.AGAIN:
+    def _start(self, vm: VmWork) -> Iterator[fx.Effect]:
+        if vm.phase is Phase.AGAIN:
             yield self._run(vm, fx.StartVm(entry=vm.entry))
         elif vm.entry.epoch and vm.entry.target_host_id == vm.target:
             vm.entry = replace(vm.entry, step=VmStep.CLAIMED)  # it owns the VM already, and could not be reached
@@ -362,9 +331,9 @@ class Workflow:
             yield self._run(vm, fx.ClaimVm(entry=vm.entry, target_host_id=vm.target))
 
     def _ask_for_plan(self, now: float) -> Iterator[fx.Effect]:
-        unplaced = list(self._phases[_Phase.UNPLACED].values())
+        unplaced = list(self._phases[Phase.UNPLACED].values())
         if now >= self._pending_at:
-            unplaced += self._phases[_Phase.PENDING].values()
+            unplaced += self._phases[Phase.PENDING].values()
         if unplaced or not self._planned:
             self._planning = True
             away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
@@ -372,18 +341,18 @@ class Workflow:
 
     def _drop_unstarted(self) -> Iterator[fx.Effect]:
         self._queue.drop_all()
-        for vm in self._phases[_Phase.AGAIN].values():
+        for vm in self._phases[Phase.AGAIN].values():
             self._queue.put(vm.entry.vm_id, vm.entry.target_host_id, vm.priority)
-        asked_for = () if self._planning else (_Phase.UNPLACED, _Phase.PENDING)
-        for phase in (_Phase.READY, _Phase.HELD, *asked_for):
+        asked_for = () if self._planning else (Phase.UNPLACED, Phase.PENDING)
+        for phase in (Phase.READY, Phase.HELD, *asked_for):
             for vm in list(self._phases[phase].values()):
                 yield self._settle(vm, VmOutcome.SKIPPED, VmReason.EVACUATION_CANCELLED, "the evacuation was cancelled")
 
     def _reach_state(self, out: list[fx.Effect]) -> list[fx.Effect]:
-        active = (_Phase.UNPLACED, _Phase.READY, _Phase.AGAIN, _Phase.WAITING, _Phase.BUSY)
+        active = (Phase.UNPLACED, Phase.READY, Phase.AGAIN, Phase.WAITING, Phase.BUSY)
         if any(self._phases[phase] for phase in active):
             return [*self._advance(EvacuationState.RUNNING), *out]
-        waiting = [*self._phases[_Phase.PENDING].values(), *self._phases[_Phase.HELD].values()]
+        waiting = [*self._phases[Phase.PENDING].values(), *self._phases[Phase.HELD].values()]
         if self._cancelling:
             return out if self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
         if not self._planned:

@@ -1,0 +1,180 @@
+"""The contract of RemoteHypervisor, kept by the double and by the real adapter on libvirt's test driver."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import libvirt
+import pytest
+
+from tests.evac.doubles import FakeHypervisor
+from tests.evac.world import domain_xml, vm_uuid
+from vmha.clock import SystemClock
+from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused, RemoteHypervisor
+from vmha.evac.libvirt_hypervisor import LibvirtHypervisor, _shown
+from vmha.model import VmState
+
+VM = vm_uuid(1)
+XML = domain_xml(VM, "vm1")
+T = 5.0
+
+
+def node_uri(folder: Path) -> str:
+    """A URI of the test driver with no domains, private to its connection."""
+    node = folder / "node.xml"
+    node.write_text(
+        "<node><cpu><mhz>2000</mhz><model>x86</model><active>8</active><nodes>1</nodes></cpu><memory>64000000</memory></node>"
+    )
+    return f"test://{node}"
+
+
+@pytest.fixture(params=["double", "libvirt"])
+def hypervisor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteHypervisor]:
+    made: RemoteHypervisor = FakeHypervisor() if request.param == "double" else LibvirtHypervisor(node_uri(tmp_path))
+    yield made
+    made.close()
+
+
+def resume(hypervisor: RemoteHypervisor, vm_id: str) -> None:
+    """What the target's agent does."""
+    if isinstance(hypervisor, FakeHypervisor):
+        hypervisor.resume(vm_id)
+    else:
+        cast("Any", hypervisor)._connection.lookupByUUIDString(vm_id).resume()
+
+
+async def test_a_started_domain_is_paused(hypervisor: RemoteHypervisor) -> None:
+    """After start_paused the domain exists and executes nothing."""
+    assert await hypervisor.start_paused(VM, XML, T) is VmState.PAUSED
+    assert await hypervisor.state(VM, T) is VmState.PAUSED
+    assert await hypervisor.list(T) == {VM: VmState.PAUSED}
+
+
+async def test_a_repeated_start_changes_nothing(hypervisor: RemoteHypervisor) -> None:
+    """What is active already stays as it is, paused or running."""
+    await hypervisor.start_paused(VM, XML, T)
+    assert await hypervisor.start_paused(VM, XML, T) is VmState.PAUSED
+    resume(hypervisor, VM)
+    assert await hypervisor.start_paused(VM, XML, T) is VmState.RUNNING
+    assert await hypervisor.state(VM, T) is VmState.RUNNING
+
+
+async def test_what_is_not_there_is_absent(hypervisor: RemoteHypervisor) -> None:
+    """A domain that nobody defined is ABSENT, and removing it is done already."""
+    assert await hypervisor.state(VM, T) is VmState.ABSENT
+    await hypervisor.remove(VM, T)
+
+
+async def test_a_removed_domain_is_gone(hypervisor: RemoteHypervisor) -> None:
+    """remove ends and undefines a domain in any state; it can be started again."""
+    await hypervisor.start_paused(VM, XML, T)
+    resume(hypervisor, VM)
+    await hypervisor.remove(VM, T)
+
+    assert await hypervisor.list(T) == {}
+    assert await hypervisor.start_paused(VM, XML, T) is VmState.PAUSED
+
+
+async def test_a_definite_refusal_leaves_nothing(hypervisor: RemoteHypervisor) -> None:
+    """XML of another UUID is refused; afterwards nothing of either VM is there."""
+    with pytest.raises(Refused):
+        await hypervisor.start_paused(VM, domain_xml(vm_uuid(2), "vm2"), T)
+
+    assert await hypervisor.list(T) == {}
+
+
+async def test_an_invalid_definition_is_a_definite_refusal(tmp_path: Path) -> None:
+    """libvirt refuses to define it: Refused, not unknown."""
+    hypervisor = LibvirtHypervisor(node_uri(tmp_path))
+    with pytest.raises(Refused):
+        await hypervisor.start_paused(VM, "<domain type='test'><name>", T)
+
+
+async def test_a_name_that_is_taken_is_a_definite_refusal(tmp_path: Path) -> None:
+    """Another VM of that name runs on the target: refused, and that VM is untouched."""
+    hypervisor = LibvirtHypervisor(node_uri(tmp_path))
+    await hypervisor.start_paused(VM, XML, T)
+    with pytest.raises(Refused):
+        await hypervisor.start_paused(vm_uuid(2), domain_xml(vm_uuid(2), "vm1"), T)
+
+    assert await hypervisor.list(T) == {VM: VmState.PAUSED}
+
+
+@pytest.mark.parametrize(
+    ("text", "locked"),
+    [
+        ('internal error: process exited: qemu: Failed to get "write" lock\nIs another process using the image?', True),
+        ('Failed to get shared "write" lock', True),
+        ("resource busy: Lockspace resource '/var/lib/disk' is locked", True),
+        ("internal error: Failed to get monitor", False),
+        ("unsupported machine type", False),
+    ],
+)
+def test_lock_errors_are_told_from_others(text: str, locked: bool) -> None:
+    """QEMU's and virtlockd's words for "somebody else runs this VM"."""
+    assert bool(LOCK_ERROR.search(text)) is locked
+
+
+async def test_a_lock_error_on_create_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """create fails for a lock: LockHeld, and the definition is taken back."""
+    hypervisor = LibvirtHypervisor(node_uri(tmp_path))
+
+    def refuse(_self: object, _domain: object) -> None:
+        raise libvirt.libvirtError('Failed to get "write" lock')
+
+    monkeypatch.setattr(LibvirtHypervisor, "_create", refuse)
+    with pytest.raises(LockHeld):
+        await hypervisor.start_paused(VM, XML, T)
+
+    assert await hypervisor.list(T) == {}
+
+
+async def test_a_closed_port_is_not_reached_at_once() -> None:
+    """Nothing was sent: NotReached, long before libvirt's own time-out."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = SystemClock().now()
+
+    with pytest.raises(NotReached, match=re.escape(f"127.0.0.1:{port}")):
+        await LibvirtHypervisor(f"qemu+tcp://127.0.0.1:{port}/system").state(VM, T)
+
+    assert SystemClock().now() - began < 1.0
+
+
+async def test_a_daemon_that_accepts_and_says_nothing_is_not_reached_in_time() -> None:
+    """libvirt.open never returns there; the caller is told after its time-out, and its threads are replaced."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # the kernel accepts, nobody answers
+        hypervisor = LibvirtHypervisor(f"qemu+tcp://127.0.0.1:{mute.getsockname()[1]}/system")
+        began = SystemClock().now()
+
+        with pytest.raises(NotReached):
+            await hypervisor.state(VM, 0.3)
+
+        assert SystemClock().now() - began < 2.0
+
+
+async def test_a_call_that_hangs_is_unknown_and_others_go_on(tmp_path: Path) -> None:
+    """A start without an answer is OutcomeUnknown; the next call of the same host works, on new threads."""
+    hypervisor = LibvirtHypervisor(node_uri(tmp_path))
+    await hypervisor.start_paused(VM, XML, T)
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(_connection: object) -> None:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+
+    with pytest.raises(OutcomeUnknown):
+        await hypervisor._ask(hang, 0.1)
+    assert await hypervisor.state(VM, T) is VmState.ABSENT  # a new connection: the test driver starts empty
+    gate.set()
+
+
+def test_uris_are_shown_without_their_secrets() -> None:
+    """Users and queries of a URI are in no message."""
+    assert _shown("qemu+tls://ann@h2:16514/system?pkipath=/secret") == "qemu+tls://h2:16514/system"
