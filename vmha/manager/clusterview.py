@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vmha.manager.guard import Guard
+from vmha.manager.guard import COUNTED_DOWN, Guard
 from vmha.manager.hostview import PROVEN_DEAD, HostView
 from vmha.manager.votes import Tally, Votes, Weights, quorum
 from vmha.model import ClusterConfig, HostState, PeerVerdict
@@ -21,7 +22,22 @@ class ClusterView:
     votes: Votes = field(default_factory=Votes)
     assignment: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     watchers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    census: Counter[HostState] = field(default_factory=Counter)
     scout_count: int = 0
+
+    def add(self, host: HostView) -> None:
+        """A host that is new to this run."""
+        host.census = self.census
+        self.census[host.state] += 1
+        self.hosts[host.host_id] = host
+
+    def remove(self, host_id: str) -> HostView | None:
+        """A host that left. Returns what was known of it."""
+        host = self.hosts.pop(host_id, None)
+        if host is not None:
+            self.census[host.state] -= 1
+            self.votes.forget_host(host_id)
+        return host
 
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""
@@ -62,13 +78,21 @@ class ClusterView:
 
     def members(self) -> int:
         """How many hosts count."""
-        return sum(1 for host_id in self.hosts if self.is_member(host_id))
+        return len(self.hosts) - self.census[HostState.EVACUATED]
+
+    def down(self) -> int:
+        """How many hosts count as down, from SUSPECT on."""
+        return sum(self.census[state] for state in COUNTED_DOWN)
 
     def fresh_probe(self, host: HostView, now: float) -> PeerVerdict | None:
         """The manager's own probe, while it is young enough to count and was made after the host fell silent."""
         timers = self.config.timers
         young = now - host.probed_at <= 2 * timers.probe_interval_s + timers.probe_timeout_s
         return host.probe if young and host.probed_at >= host.silent_since else None
+
+    def is_silent(self, host: HostView, now: float) -> bool:
+        """Whether nothing is heard of a host, neither from itself nor by relay."""
+        return now - host.last_heard_at >= self.config.timers.stream_stale_s
 
     def is_planned(self, host: HostView, now: float) -> bool:
         """Whether an announced shutdown of it still excuses its silence."""

@@ -16,9 +16,18 @@ from vmha.manager import effects as fx
 from vmha.manager import events as ev
 from vmha.manager import incidents, silence
 from vmha.manager.clusterview import ClusterView
-from vmha.manager.evidence import SUMMARIES, HostEvidence
+from vmha.manager.evidence import PLANNED, SUMMARIES, HostEvidence
 from vmha.manager.guard import LAG_LIMIT_S, Guard
-from vmha.manager.hostview import STREAMING, SUSPECTED, HostView, IllegalInput, OpenIncident, Suspicion
+from vmha.manager.hostview import (
+    IN_INCIDENT,
+    NO_INCARNATION,
+    STREAMING,
+    SUSPECTED,
+    HostView,
+    IllegalInput,
+    OpenIncident,
+    Suspicion,
+)
 from vmha.manager.watchgraph import watchers
 from vmha.model import GoodbyeReason, HostState
 
@@ -95,8 +104,7 @@ class Detector:
     def may_register(self, host_id: str) -> bool:
         """Whether an incarnation may be offered to a host now (docs/decisions/002)."""
         host = self._cluster.hosts[host_id]
-        asked = host.suspicion is not None and host.suspicion.confirm_asked_at is not None
-        return not asked and (host.incident is None or host.incident.lets_register)
+        return not host.is_asked and (host.incident is None or host.incident.lets_register)
 
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""
@@ -117,7 +125,7 @@ class Detector:
         confirm_at = suspicion.confirm_at if suspicion else None
         return HostEvidence(
             state=host.state,
-            summary=SUMMARIES[host.state],
+            summary=PLANNED if self._cluster.is_planned(host, now) and host.is_watched else SUMMARIES[host.state],
             silent_s=None if self.is_fresh(host_id, now) else now - host.silent_since,
             tally=self._cluster.tally(host, now),
             quorum=self._cluster.quorum(host),
@@ -152,7 +160,7 @@ class Detector:
     def _restore(self, x: ev.HostConfigured, now: float) -> Effects:
         """A host that is new to this run: what a former run knew of it is where this one goes on from."""
         host = HostView(x.host_id, x.state, now, boot_id=x.boot_id, in_maintenance=x.in_maintenance)
-        self._cluster.hosts[x.host_id] = host
+        self._cluster.add(host)
         done: Effects = []
         if x.incident_id:
             host.incident = OpenIncident(x.incident_id)
@@ -162,6 +170,11 @@ class Detector:
             host.suspicion = Suspicion(
                 now - x.suspicion.since_age_s, max(0.0, left), x.suspicion.evidence, confirm_at=now + max(0.0, left)
             )
+            if left > 0 and x.state is HostState.SUSPECT:
+                done = incidents.change(host, HostState.COOLDOWN, "COOLDOWN", x.suspicion.evidence)
+        elif x.state in IN_INCIDENT:
+            # The incident was closed, and its manager died before it could say so.
+            done = incidents.change(host, HostState.UNKNOWN, "INCIDENT_CLOSED")
         elif x.state in SUSPECTED:
             # The record is gone: a missing key only ever cancels.
             done = incidents.change(host, HostState.AGENT_LOST, "SUSPICION_LOST")
@@ -169,9 +182,11 @@ class Detector:
         return done
 
     def _host_removed(self, x: ev.HostRemoved, now: float) -> Effects:
-        self._cluster.hosts.pop(x.host_id, None)
-        self._cluster.votes.forget_host(x.host_id)
-        return []
+        host = self._cluster.remove(x.host_id)
+        if host is None:
+            return []
+        done: Effects = [fx.ClearSuspect(host_id=x.host_id, reason="HOST_REMOVED")] if host.suspicion is not None else []
+        return done + incidents.clear_alarms(host, *sorted(host.alarms))
 
     def _watchers_drawn(self, x: ev.WatchersDrawn, now: float) -> Effects:
         self._cluster.assignment, self._cluster.watchers = x.assignment, watchers(x.assignment)
@@ -186,7 +201,7 @@ class Detector:
         self._cluster.guard.learn(now, self._cluster.config.timers.learning_s)
         done: Effects = []
         for host in self._cluster.hosts.values():
-            if host.suspicion is not None and host.suspicion.confirm_asked_at is None:
+            if host.suspicion is not None and not host.is_asked:
                 done += incidents.clear(host, HostState.AGENT_LOST, "STORE_LOST", now, in_vain=False)
                 self._schedule(host, now)
         return done
@@ -194,6 +209,9 @@ class Detector:
     def _loop_lagged(self, x: ev.LoopLagged, now: float) -> Effects:
         if x.lag_s > LAG_LIMIT_S:
             self._cluster.guard.learn(now, self._cluster.config.timers.learning_s)
+            for host in self._cluster.hosts.values():
+                # What was said meanwhile still waits to be read: silence counts from here.
+                host.started_at = now
         return []
 
     # Signs of life
@@ -208,26 +226,27 @@ class Detector:
         host = self._cluster.hosts.get(x.host_id)
         if host is None:
             return []
-        host.boot_id = x.boot_id
+        if host.state in NO_INCARNATION:
+            raise IllegalInput(f"{x.host_id} is {host.state}: no incarnation of it is in force")
+        if x.boot_id != host.boot_id:
+            host.boot_id, host.planned_until = x.boot_id, None
         if x.relayed:
             host.relayed_at = now
         else:
             host.heard_at = now
-        if host.incident is not None or (host.suspicion and host.suspicion.confirm_asked_at is not None):
+        if host.is_asked or (host.incident is not None and not host.incident.registered):
             return []
         if host.due == NEVER:
             self._schedule(host, now)
         if x.relayed and not self.is_fresh(x.host_id, now):
             return self._alive(host, HostState.ISOLATED, "RELAYED_ONLY", now)
-        if host.state in STREAMING and not host.alarms and host.planned_until is None:
-            return []
-        return self._alive(host, incidents.streaming(host), "HEARTBEAT", now)
+        state = incidents.streaming(host)
+        return [] if host.state is state and not host.alarms else self._alive(host, state, "HEARTBEAT", now)
 
     def _alive(self, host: HostView, state: HostState, reason: str, now: float) -> Effects:
         """A sign of life: it clears suspicion, and says so."""
-        host.planned_until = None
         host.scouts_asked, host.held = (), ""
-        done = incidents.clear_alarms(host, "UNCONFIRMABLE", "MASS_FAILURE_HELD")
+        done = incidents.clear_alarms(host, "UNCONFIRMABLE", "MASS_FAILURE_HELD") + silence.calm(host, now)
         if host.suspicion is not None:
             return done + incidents.clear(host, state, reason, now)
         return done + incidents.change(host, state, reason)
@@ -313,10 +332,12 @@ class Detector:
         return done
 
     def _operator_confirmed_off(self, x: ev.OperatorConfirmedOff, now: float) -> Effects:
-        if self.is_fresh(x.host_id, now):
-            raise IllegalInput(f"{x.host_id} is alive: its stream is fresh")
         host = self._cluster.hosts.get(x.host_id)
-        return incidents.operator_confirmed_off(host, x.operator, now) if host and self._cluster.guard.enabled else []
+        if host is None or not self._cluster.guard.enabled:
+            return []
+        if not self._cluster.is_silent(host, now):
+            raise IllegalInput(f"{x.host_id} is alive: heartbeats of it arrive")
+        return incidents.operator_confirmed_off(host, x.operator, now)
 
     def _evacuation_advanced(self, x: ev.EvacuationAdvanced, now: float) -> Effects:
         host = self._cluster.hosts.get(x.host_id)
@@ -324,7 +345,8 @@ class Detector:
             return []
         done = incidents.advanced(host, x)
         self._schedule(host, now)
-        return done + self._look_at_suspects(now)
+        # One incident less may let another one go on.
+        return done + self._look_at_suspects(now) if done else []
 
     def _registration_requested(self, x: ev.RegistrationRequested, now: float) -> Effects:
         host = self._cluster.hosts.get(x.host_id)
@@ -360,7 +382,7 @@ class Detector:
         looks = [max(host.probe_asked_at + timers.probe_interval_s, now)]
         if now < stale_at:
             looks.append(stale_at)
-        if host.suspicion is not None and host.suspicion.confirm_asked_at is None:
+        if host.suspicion is not None and not host.is_asked:
             confirm_at = host.suspicion.confirm_at
             looks.append(confirm_at if confirm_at is not None and confirm_at > now else now + silence.RETRY_S)
         return min(looks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmha.manager.hostview import HostView
+from vmha.manager.hostview import LONG_AGO, HostView
 from vmha.manager.votes import Tally
 from vmha.model import HostState, PeerVerdict
 
@@ -23,6 +23,9 @@ SUMMARIES = {
     HostState.EVACUATING: "Its guests are being started elsewhere.",
     HostState.EVACUATED: "Each of its guests is settled; it has not come back.",
 }
+
+
+PLANNED = "It said that it shuts down: its silence is no suspicion until the planned grace is over."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,5 +58,7 @@ def sentence(host: HostView, tally: Tally, quorum: int, now: float) -> str:
         for c in tally.votes
     ]
     probe = f"own probe: {host.probe.lower()} {now - host.probed_at:.1f} s ago" if host.probe else "own probe: none yet"
-    silent = f"last heartbeat {now - host.silent_since:.1f} s ago"
+    silent = f"no heartbeat for {now - host.silent_since:.1f} s"
+    if host.last_heard_at != LONG_AGO:
+        silent = f"last heartbeat {now - host.last_heard_at:.1f} s ago"
     return f"{', '.join(words) or 'no votes'} (quorum {quorum}); {probe}; {silent}"

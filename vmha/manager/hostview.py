@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from vmha.model import EvacuationState, HostState, PeerVerdict
@@ -26,10 +26,14 @@ TRANSITIONS: dict[HostState, frozenset[HostState]] = {
 }
 """The machine (design section 4). A change that is not in it raises, and changes nothing."""
 
+NO_INCARNATION = frozenset({H.EVACUATED})
+"""Nothing of such a host is in force: a completed registration brings it back, no heartbeat does."""
 IN_INCIDENT = frozenset({H.DOWN, H.FENCING, H.FENCE_PENDING, H.FENCED, H.EVACUATING})
 PROVEN_DEAD = frozenset({H.FENCED, H.EVACUATING, H.EVACUATED})
 SUSPECTED = frozenset({H.SUSPECT, H.COOLDOWN})
 STREAMING = frozenset({H.HEALTHY, H.IN_MAINTENANCE})
+LONG_AGO = -1e18
+"""Earlier than anything."""
 FLAPPING_WINDOW_S = 3600.0
 FLAPPING_FROM = 3
 FLAPPING_COOLDOWN_MAX_S = 600.0
@@ -86,8 +90,8 @@ class HostView:
     relayed_at: float | None = None
     planned_until: float | None = None
     probe: PeerVerdict | None = None
-    probed_at: float = -1e18
-    probe_asked_at: float = -1e18
+    probed_at: float = LONG_AGO
+    probe_asked_at: float = LONG_AGO
     suspicion: Suspicion | None = None
     incident: OpenIncident | None = None
     wants_registration: bool = False
@@ -95,15 +99,22 @@ class HostView:
     scout_id: str = ""
     scouts: dict[str, PeerVerdict] = field(default_factory=dict)
     scouts_asked: tuple[str, ...] = ()
-    scouted_at: float = -1e18
+    scouted_at: float = LONG_AGO
     alarms: set[str] = field(default_factory=set)
     held: str = ""
     due: float = 0.0
+    census: Counter[HostState] = field(default_factory=Counter)
+    """How many hosts of the cluster are in which state; shared by all of them."""
 
     @property
     def silent_since(self) -> float:
         """The last sign of life, or the moment from which this run could have heard one."""
-        return max(self.started_at, self.heard_at or self.started_at, self.relayed_at or self.started_at)
+        return max(self.started_at, self.last_heard_at)
+
+    @property
+    def last_heard_at(self) -> float:
+        """The last sign of life in this run; long ago where there was none."""
+        return max(LONG_AGO if at is None else at for at in (self.heard_at, self.relayed_at))
 
     @property
     def is_watched(self) -> bool:
@@ -122,11 +133,19 @@ class HostView:
         doubled: float = max(base_s, FLAPPING_COOLDOWN_MIN_S) * 2 ** (recent - FLAPPING_FROM + 1)
         return min(max(doubled, base_s), max(FLAPPING_COOLDOWN_MAX_S, base_s))
 
-    def check(self, new: HostState) -> None:
-        """Whether the machine allows a change of state.
+    @property
+    def is_asked(self) -> bool:
+        """Whether the store is being asked to confirm it down: from here on nothing but its answer counts."""
+        return self.suspicion is not None and self.suspicion.confirm_asked_at is not None
+
+    def enter(self, new: HostState) -> None:
+        """Change its state.
 
         Raises:
-            IllegalInput: It does not.
+            IllegalInput: The machine does not allow it; nothing was changed.
         """
         if new not in TRANSITIONS[self.state]:
             raise IllegalInput(f"{self.host_id}: {self.state} -> {new} is not in the table")
+        self.census[self.state] -= 1
+        self.census[new] += 1
+        self.state = new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmha.manager import effects as fx
 from vmha.manager import events as ev
-from vmha.manager.hostview import IN_INCIDENT, HostView, OpenIncident, Suspicion
+from vmha.manager.hostview import IN_INCIDENT, HostView, IllegalInput, OpenIncident, Suspicion
 from vmha.model import EvacuationState, HostState
 
 Effects = list[fx.Effect]
@@ -44,8 +44,7 @@ def change(host: HostView, new: HostState, reason: str, message: str = "") -> Ef
     old = host.state
     if old is new:
         return []
-    host.check(new)
-    host.state = new
+    host.enter(new)
     incident_id = host.incident.incident_id if host.incident else ""
     return [fx.ChangeState(host_id=host.host_id, old=old, new=new, reason=reason, message=message, incident_id=incident_id)]
 
@@ -74,16 +73,22 @@ def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain:
 
 
 def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
-    """The store's answer to ConfirmDown: there is an incident now, or there is none."""
-    suspicion, host.suspicion = host.suspicion, None
-    asked_at = suspicion.confirm_asked_at if suspicion and suspicion.confirm_asked_at is not None else now
-    lives = host.wants_registration or max(host.heard_at or 0.0, host.relayed_at or 0.0) > asked_at
+    """The store's answer to ConfirmDown: there is an incident now, or there is none.
+
+    Raises:
+        IllegalInput: It was not asked.
+    """
+    suspicion = host.suspicion
+    if suspicion is None or suspicion.confirm_asked_at is None:
+        raise IllegalInput(f"{host.host_id}: nobody asked to confirm it down")
+    asked_at, host.suspicion = suspicion.confirm_asked_at, None
+    lives = host.wants_registration or host.last_heard_at >= asked_at
     if x.incident_id is None:
         state = streaming(host) if lives else HostState.AGENT_LOST
         permit: Effects = [fx.PermitRegistration(host_id=host.host_id)] if host.wants_registration else []
         return clear(host, state, "SUSPICION_LOST", now, in_vain=False) + permit
     host.incident = OpenIncident(x.incident_id)
-    done = change(host, HostState.DOWN, "CONFIRMED", suspicion.evidence if suspicion else "")
+    done = change(host, HostState.DOWN, "CONFIRMED", suspicion.evidence)
     done += clear_alarms(host, "MASS_FAILURE_HELD", "UNCONFIRMABLE")
     if lives:
         # It spoke while the store wrote: nothing was ordered yet, and nothing will be.
@@ -93,7 +98,7 @@ def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
 
 def operator_confirmed_off(host: HostView, operator: str, now: float) -> Effects:
     """An operator's word makes an incident at once; where there is one already, the evacuator reads the word itself."""
-    if host.incident is not None or (host.suspicion and host.suspicion.confirm_asked_at is not None):
+    if host.incident is not None or host.is_asked:
         return []
     evidence = f"{operator} states that it is off"
     host.suspicion = Suspicion(now, 0.0, evidence, confirm_at=now, asked_at=now, confirm_asked_at=now)
@@ -165,6 +170,9 @@ def registration_completed(host: HostView, boot_id: str, now: float) -> Effects:
     """A new incarnation is in force: the host is back, whatever it was."""
     host.boot_id, host.heard_at, host.wants_registration = boot_id, now, False
     host.planned_until, host.held = None, ""
+    if host.is_asked:
+        # The store's answer is on its way; this sign of life decides what it comes to.
+        return []
     host.scouts_asked = ()
     if host.incident is not None:
         host.incident.registered = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+
 from vmha.manager import effects as fx
 from vmha.manager import incidents
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.evidence import sentence
-from vmha.manager.guard import COUNTED_DOWN
 from vmha.manager.hostview import HostView, Suspicion
 from vmha.manager.verdict import SCOUTS, Finding, Scouting, find
 from vmha.model import HostState, PeerVerdict
@@ -31,23 +32,28 @@ def judge(cluster: ClusterView, host: HostView, now: float) -> Effects:
     tally, quorum = cluster.tally(host, now), cluster.quorum(host)
     found = find(tally, quorum, cluster.fresh_probe(host, now), _scouting(cluster, host, now))
     evidence = sentence(host, tally, quorum, now)
+    if found is Finding.UNCONFIRMABLE:
+        return incidents.raise_alarm(host, "UNCONFIRMABLE", evidence) if _is_overdue(cluster, host, now) else []
+    done = incidents.clear_alarms(host, "UNCONFIRMABLE")
     match found:
         case Finding.AGENT_LOST:
-            return _agent_lost(host, evidence, now)
+            done += _agent_lost(host, evidence, now)
         case Finding.SCOUT:
-            return _send_scouts(cluster, host, now)
+            done += _send_scouts(cluster, host, now)
         case Finding.SUSPECT:
-            return _suspect(cluster, host, evidence, now)
-        case Finding.UNCONFIRMABLE if _is_overdue(cluster, host, now):
-            return incidents.raise_alarm(host, "UNCONFIRMABLE", evidence)
-    return []
+            done += _suspect(cluster, host, evidence, now)
+    return done
+
+
+def calm(host: HostView, now: float) -> Effects:
+    """A host that was not suspected for long enough is no longer called flapping."""
+    return [] if host.is_flapping(now) else incidents.clear_alarms(host, "FLAPPING")
 
 
 def _agent_lost(host: HostView, evidence: str, now: float) -> Effects:
     if host.suspicion is None:
-        done = incidents.clear_alarms(host, "UNCONFIRMABLE")
-        return done + incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
-    if host.suspicion.confirm_asked_at is not None:
+        return incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
+    if host.is_asked:
         return []
     done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
     return done + incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
@@ -60,13 +66,13 @@ def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
 
 
 def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
-    done = incidents.clear_alarms(host, "UNCONFIRMABLE")
     if host.suspicion is not None:
-        return done + _go_on(cluster, host, host.suspicion, evidence, now)
+        return _go_on(cluster, host, host.suspicion, evidence, now)
     cooldown_s = host.cooldown_s(cluster.config.timers.cooldown_s, now)
     host.suspicion = Suspicion(now, cooldown_s, evidence, asked_at=now)
+    done: Effects = []
     if host.is_flapping(now):
-        done += incidents.raise_alarm(host, "FLAPPING", f"suspected again within an hour; cooldown {cooldown_s:g} s")
+        done = incidents.raise_alarm(host, "FLAPPING", f"suspected again within an hour; cooldown {cooldown_s:g} s")
     done += incidents.change(host, HostState.SUSPECT, "QUORUM_TIMEOUT", evidence)
     return [*done, _record(host, host.suspicion)]
 
@@ -83,7 +89,7 @@ def _record(host: HostView, suspicion: Suspicion) -> fx.Effect:
 
 def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence: str, now: float) -> Effects:
     """The evidence still stands: record it where the store has not answered yet, confirm it when the cooldown is over."""
-    if suspicion.confirm_asked_at is not None:
+    if host.is_asked:
         return []
     if suspicion.confirm_at is None:
         if now - suspicion.asked_at < RETRY_S or not cluster.guard.store_reachable:
@@ -94,8 +100,7 @@ def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence:
 
 
 def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence: str, now: float) -> Effects:
-    down = sum(1 for other in cluster.hosts.values() if other.state in COUNTED_DOWN)
-    members = cluster.members()
+    down, members = cluster.down(), cluster.members()
     host.held = cluster.guard.held(down, members, now)
     if host.held == "MASS_FAILURE_HELD":
         text = f"{down} hosts are silent at once; at most {cluster.guard.limit(members)} are recovered at a time"
@@ -108,12 +113,17 @@ def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidenc
 
 
 def _send_scouts(cluster: ClusterView, host: HostView, now: float) -> Effects:
-    """Ask more peers to probe now: first those that do not watch the host in this round."""
+    """Ask more credible peers to probe now: first those that do not watch the host in this round."""
     if now - host.scouted_at < _patience_s(cluster):
         return []
-    watchers = cluster.watchers.get(host.host_id, ())
-    others = (other for other in cluster.hosts if other != host.host_id and cluster.is_fresh(other, now))
-    asked = tuple(sorted(others, key=lambda other: (other in watchers, other))[:SCOUTS])
+    watchers, weights = cluster.watchers.get(host.host_id, ()), cluster.weights(host, now)
+    others = (
+        other
+        for other in cluster.hosts
+        if other != host.host_id and weights.fresh(other) and not cluster.votes.is_cut_off(other, host.host_id, weights)
+    )
+    # From the host's own place in the alphabet on: the same five are not asked about everybody.
+    asked = tuple(heapq.nsmallest(SCOUTS, others, key=lambda other: (other in watchers, other < host.host_id, other)))
     if not asked:
         return []
     cluster.scout_count += 1

@@ -69,6 +69,6 @@ def _contradicted(tally: Tally, quorum: int, scouting: Scouting | None) -> Findi
     """One credible "up" against timeouts: it may be stale or a lie, and it may be right."""
     if scouting is None or not scouting.ended:
         return Finding.SCOUT
-    if scouting.silent and scouting.timeouts >= quorum:
+    if scouting.silent and max(tally.timeouts, scouting.timeouts) >= quorum:
         return Finding.SUSPECT
     return Finding.AGENT_LOST if tally.timeouts >= quorum else Finding.HOLD
