@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -41,17 +42,27 @@ def watchers(assignment: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ..
 
 
 def _ring(racks: Mapping[str, str], rng: Shuffler) -> list[str]:
-    """Deal the hosts out rack by rack: each goes to the place that its share of its rack gives it."""
+    """Deal the hosts out rack by rack: next comes the rack with most hosts left, never the one that was just dealt from.
+
+    So no two neighbours are of one rack while no rack has more than half of the hosts, and racks of one size take turns.
+    """
     by_rack: dict[str, list[str]] = {}
     order = sorted(racks)
     rng.shuffle(order)
     for host in order:
         by_rack.setdefault(racks[host], []).append(host)
-    if len(by_rack) < 2:
-        return order
-    placed = [
-        ((position + 0.5) / len(hosts), index, host)
-        for index, hosts in enumerate(by_rack.values())
-        for position, host in enumerate(hosts)
-    ]
-    return [host for _, _, host in sorted(placed)]
+    # Most left first, then the longest not dealt from; the random order of the racks' first hosts breaks the ties.
+    heap = [(-len(hosts), index, rack) for index, (rack, hosts) in enumerate(by_rack.items())]
+    heapq.heapify(heap)
+    ring: list[str] = []
+    resting: tuple[int, int, str] | None = None
+    while heap or resting:
+        if not heap and resting:
+            # Only one rack is left: it is more than half of the cluster.
+            return ring + by_rack[resting[2]]
+        left, _, rack = heapq.heappop(heap)
+        ring.append(by_rack[rack].pop())
+        if resting:
+            heapq.heappush(heap, resting)
+        resting = (left + 1, len(racks) + len(ring), rack) if left + 1 else None
+    return ring
