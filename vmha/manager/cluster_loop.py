@@ -20,7 +20,7 @@ from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.rounds import Assignment, Rounds
 from vmha.manager.session_desk import SessionDesk
-from vmha.manager.sessions import Session, Sessions
+from vmha.manager.sessions import Sessions
 from vmha.model import ProtectionState
 from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
 
@@ -99,7 +99,7 @@ class ClusterLoop:
                 except Exception:
                     # The core refused the event and changed nothing.
                     metrics.CORE_ERRORS.labels(self.cluster_id).inc()
-                    _log.exception("detector refused", cluster_id=self.cluster_id, event=type(event).__name__)
+                    _log.exception("detector refused", cluster_id=self.cluster_id, fact=type(event).__name__)
                 else:
                     self._executor.run(effects)
         finally:
@@ -239,16 +239,15 @@ class ClusterLoop:
         memory = self.memory
         return protection_state(memory.cluster.ha_enabled, {host_id: host.config for host_id, host in memory.hosts.items()})
 
-    def is_fresh(self, session: Session | None) -> bool:
-        """Whether a session's last heartbeat is younger than stream_stale."""
-        if session is None or session.last_heartbeat_s is None:
-            return False
-        return self._parts.clock.now() - session.last_heartbeat_s < self.memory.cluster.config.timers.stream_stale_s
+    def is_fresh(self, host_id: str) -> bool:
+        """Whether a host's last own heartbeat is younger than stream_stale."""
+        return host_id in self.memory.hypervisors and self.core.is_fresh(host_id, self._parts.clock.now())
 
     @property
     def hosts_without_agent(self) -> list[str]:
         """Hosts whose agent is not heard, by name (S1)."""
-        return [host_id for host_id in self.memory.hypervisors if not self.is_fresh(self.sessions.get(host_id))]
+        now = self._parts.clock.now()
+        return [host_id for host_id in self.memory.hypervisors if not self.core.is_fresh(host_id, now)]
 
     def _note_protection(self) -> None:
         old, new = self._protection, self.protection

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from vmha.clock import Clock
 from vmha.manager import metrics
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.refusals import foreign_host
@@ -50,10 +49,9 @@ class Nonces:
 class HeartbeatDesk:
     """Serves the heartbeats of one cluster."""
 
-    def __init__(self, memory: ClusterMemory, nonces: Nonces, clock: Clock, life: Life) -> None:
+    def __init__(self, memory: ClusterMemory, nonces: Nonces, life: Life) -> None:
         self._memory = memory
         self._nonces = nonces
-        self._clock = clock
         self._life = life
         self._counted: dict[str, Callable[[], None]] = {
             result: metrics.HEARTBEATS.labels(memory.cluster.cluster_id, result).inc
@@ -85,7 +83,6 @@ class HeartbeatDesk:
             session.held = message
             self._counted["held"]()
         elif session.registered and self._memory.in_force(session.host_id, own.incarnation):
-            session.last_heartbeat_s = self._clock.now()
             self._life.heard(session.host_id, session.boot_id, relayed=False)
             self._note_delivery(session, own)
             self._counted["acked"]()

@@ -68,7 +68,7 @@ class SessionDesk:
         self._inventories: dict[Session, InventoryDesk] = {}
         self._duplicates = Duplicates(parts.store, memory.cluster.cluster_id, cluster.alarms)
         self.registration = RegistrationDesk(parts.store, memory, sessions, parts.nonces, self, self._inventories)
-        self.heartbeats = HeartbeatDesk(memory, parts.nonces, parts.clock, self)
+        self.heartbeats = HeartbeatDesk(memory, parts.nonces, self)
         self.registration.heartbeats = self.heartbeats
         self._closing: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Session, Any], None]] = {

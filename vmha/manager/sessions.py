@@ -44,7 +44,6 @@ class Session:
         self.revoked_told = 0
         self.ownership_mark = -1
         self.same_boot = False
-        self.last_heartbeat_s: float | None = None
         self.outbox: asyncio.Queue[ms.ReportHealthResponse] = asyncio.Queue(OUTBOX)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.log = _log.bind(cluster_id=cluster_id, host_id=self.host_id, session_id=self.session_id)

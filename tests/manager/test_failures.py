@@ -1,0 +1,326 @@
+"""A host's failure from silence to settled, and every way in which it is none: with a real store and a scripted evacuator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+
+from tests.manager.world import CLUSTER, World, until
+from tests.support.agent_client import Agent, vm_id, vm_report
+from tests.support.failures import running
+from tests.support.redis import RedisServer
+from vmha.errors import PreconditionFailed, VmhaError
+from vmha.model import EvacuationState, HostState, PeerVerdict, ProofKind
+from vmha.rpc.errors import from_rpc_error
+from vmha.store.records import VmEntry
+from vmha.v1 import cluster_service_pb2 as cs
+
+FAILED = {"DOWN", "FENCING", "FENCED", "EVACUATING", "EVACUATED"}
+
+
+@pytest.fixture
+async def agents(world: World) -> dict[str, Agent]:
+    """Three healthy hosts; h1 runs two VMs."""
+    await world.create(["h1", "h2", "h3"])
+    found = {"h1": await world.live("h1", [vm_report(1), vm_report(2)])}
+    for host_id in ("h2", "h3"):
+        found[host_id] = await world.live(host_id)
+    for host_id in found:
+        await world.state(host_id, HostState.HEALTHY)
+    return found
+
+
+async def test_power_loss_leads_to_one_order_and_ends_evacuated(world: World, agents: dict[str, Agent]) -> None:
+    """S5-S7: silence, cooldown, confirmation, one order with the incident's id and epoch; every state on the way is shown."""
+    await world.cut_power(agents["h1"])
+    order = await world.evacuator.ordered()
+    host = await world.host("h1")
+    await world.state("h1", HostState.FENCING)
+    await world.evacuator.advance(order.request_id, EvacuationState.RUNNING, ProofKind.FENCE)
+    await world.state("h1", HostState.EVACUATING)
+    await world.evacuator.advance(order.request_id, EvacuationState.SUCCEEDED, ProofKind.FENCE)
+    await world.state("h1", HostState.EVACUATED)
+
+    assert (order.host_id, order.cluster_id, order.fence_epoch) == ("h1", CLUSTER, host.fence_epoch)
+    assert order.request_id == host.incident_id
+    assert (await world.states_of("h1"))[-6:] == ["COOLDOWN", "DOWN", "FENCING", "FENCED", "EVACUATING", "EVACUATED"]
+    assert len(world.evacuator.orders) == 1
+
+    async def closed() -> bool:
+        return await world.store.incidents.open(CLUSTER) == []
+
+    await until(closed)
+
+
+async def test_confirmed_host_gets_no_ack_for_its_old_incarnation(world: World, agents: dict[str, Agent]) -> None:
+    """R17: once confirmed, a heartbeat of the revoked incarnation is answered with revoked, never with an ack."""
+    await world.cut_power(agents["h1"])
+    await world.evacuator.ordered()
+    zombie = world.agent("h1", boot_id=agents["h1"].boot_id, incarnation=agents["h1"].incarnation)
+    welcome = await zombie.connect()
+    await zombie.heartbeat()
+
+    revoked = (await zombie.next("revoked")).revoked
+
+    assert welcome.registration_required
+    assert (revoked.incarnation, zombie.acks) == (zombie.incarnation, [])
+
+
+async def test_return_within_the_cooldown_clears_it(world: World) -> None:
+    """S6: a host that is back before the cooldown ends is not evacuated."""
+    await world.create(["h1", "h2", "h3"], timers={"cooldown": 3.0})
+    agent = await world.live("h1", [vm_report(1)])
+    for host_id in ("h2", "h3"):
+        await world.live(host_id)
+    await world.state("h1", HostState.HEALTHY)
+    await world.cut_power(agent)
+    await world.state("h1", HostState.COOLDOWN)
+    world.give_power("h1")
+    reborn = await world.live("h1", boot_id="boot-h1-2")
+    await world.state("h1", HostState.HEALTHY)
+
+    assert reborn.incarnation > agent.incarnation
+    assert not FAILED & set(await world.states_of("h1"))
+    assert await world.store.incidents.suspects(CLUSTER) == []
+    assert world.evacuator.orders == []
+
+
+@pytest.mark.parametrize("verdict", [PeerVerdict.OK, PeerVerdict.REFUSED, PeerVerdict.DEGRADED])
+async def test_a_host_that_the_manager_reaches_is_not_down(world: World, agents: dict[str, Agent], verdict: PeerVerdict) -> None:
+    """A silent agent on a host whose kernel answers the manager's own probe is AGENT_LOST, and never evacuated."""
+    await agents["h1"].vanish()
+    world.silent.add("h1")
+    world.probe.verdicts["h1"] = verdict
+    await world.state("h1", HostState.AGENT_LOST)
+
+    assert not FAILED & set(await world.states_of("h1"))
+
+
+async def test_return_before_the_proof_cancels_the_evacuation(world: World, agents: dict[str, Agent]) -> None:
+    """Decision 002: while the death is not proven a registration cancels the evacuation, and the host keeps what it owns."""
+    await world.cut_power(agents["h1"])
+    order = await world.evacuator.ordered()
+    await world.evacuator.advance(order.request_id, EvacuationState.FENCE_PENDING)
+    await world.state("h1", HostState.FENCE_PENDING)
+    world.give_power("h1")
+    reborn = world.agent("h1", boot_id="boot-h1-2")
+    await reborn.connect()
+    update = await reborn.register([])
+    cancel = await world.evacuator.cancelled()
+    world.settle(reborn)
+    await world.state("h1", HostState.HEALTHY)
+
+    assert cancel.evacuation_id == order.request_id
+    assert (update.start_owned, {owned.vm_id for owned in update.owned}) == (True, {vm_id(1), vm_id(2)})
+    assert not {"FENCED", "EVACUATING", "EVACUATED"} & set(await world.states_of("h1"))
+    alarms = [alarm for alarm in await world.alarms() if alarm[0] == "FENCE_PENDING"]
+    assert alarms == [("FENCE_PENDING", "h1", False), ("FENCE_PENDING", "h1", True)]
+
+
+async def test_return_after_the_proof_waits_and_gets_nothing_back(world: World, agents: dict[str, Agent]) -> None:
+    """S8: a proven host registers only when its evacuation rests; what was moved is released, the rest is its own again."""
+    await world.cut_power(agents["h1"])
+    order = await world.evacuator.ordered()
+    await world.evacuator.advance(order.request_id, EvacuationState.RUNNING, ProofKind.FENCE)
+    await world.state("h1", HostState.EVACUATING)
+    world.give_power("h1")
+    reborn = world.agent("h1", boot_id="boot-h1-2")
+    await reborn.connect()
+    registering = asyncio.create_task(reborn.register([vm_report(1), vm_report(2)]))
+    await _claim(world, order.request_id, vm_id(1), agents["h2"])
+    assert not registering.done()
+    await world.evacuator.advance(order.request_id, EvacuationState.PENDING, ProofKind.FENCE)
+    update = await registering
+    world.settle(reborn)
+
+    assert {owned.vm_id for owned in update.owned} == {vm_id(2)}
+    assert [(r.vm_id, r.owner_host_id) for r in update.releases] == [(vm_id(1), "h2")]
+    await world.evacuator.advance(order.request_id, EvacuationState.SUCCEEDED, ProofKind.FENCE)
+    await world.state("h1", HostState.HEALTHY)
+    assert (await world.store.vms.get(CLUSTER, vm_id(1))).owner_host_id == "h2"
+
+
+async def test_manager_killed_in_the_cooldown_goes_on(world: World) -> None:
+    """A suspicion outlives the manager: its successor confirms the same host, and orders once."""
+    await world.create(["h1", "h2", "h3"], timers={"cooldown": 1.5})
+    dead = await world.live("h1", [vm_report(1)])
+    others = [await world.live(host_id) for host_id in ("h2", "h3")]
+    await world.state("h1", HostState.HEALTHY)
+    await world.cut_power(dead)
+    await world.state("h1", HostState.COOLDOWN)
+    await world.kill_manager()
+    [suspect] = await world.store.incidents.suspects(CLUSTER)
+    await world.start_manager()
+    for agent in others:
+        await agent.vanish()
+        fresh = world.agent(agent.host_id, boot_id=agent.boot_id, incarnation=agent.incarnation)
+        welcome = await fresh.connect()
+        assert not welcome.registration_required
+        world.settle(fresh)
+    order = await world.evacuator.ordered()
+
+    assert (suspect.host_id, order.host_id) == ("h1", "h1")
+    assert "COOLDOWN" in await world.states_of("h1")
+
+
+async def test_manager_killed_during_an_evacuation_joins_it_again(world: World, agents: dict[str, Agent]) -> None:
+    """B7: the successor resumes open incidents by their request_id."""
+    await world.cut_power(agents["h1"])
+    first = await world.evacuator.ordered()
+    await world.kill_manager()
+    await world.start_manager()
+    again = await world.evacuator.ordered(2)
+    await world.evacuator.advance(first.request_id, EvacuationState.SUCCEEDED, ProofKind.FENCE)
+    await world.state("h1", HostState.EVACUATED)
+
+    assert (again.request_id, again.fence_epoch) == (first.request_id, first.fence_epoch)
+
+
+async def test_evacuator_that_is_away_gets_the_order_when_it_is_back(world: World, agents: dict[str, Agent]) -> None:
+    """S7: at least once, whatever the evacuator's process does."""
+    await world.evacuator.stop()
+    await world.cut_power(agents["h1"])
+    await world.state("h1", HostState.DOWN)
+    await world.evacuator.start(world.evacuator.target)
+
+    assert (await world.evacuator.ordered()).host_id == "h1"
+
+
+async def test_redis_outage_stops_decisions_but_no_heartbeats(
+    world: World, agents: dict[str, Agent], redis_server: RedisServer
+) -> None:
+    """While Redis is away heartbeats are acknowledged and nothing is confirmed; back and empty, what was configured returns."""
+    before = await world.store.clusters.get(CLUSTER)
+    redis_server.stop()
+    acks = len(agents["h2"].acks)
+    await world.cut_power(agents["h1"])
+    await until(_more_acks(agents["h2"], acks + 20))
+    assert world.evacuator.orders == []
+    redis_server.start()
+
+    async def restored() -> bool:
+        return CLUSTER in await world.store.clusters.list_ids()
+
+    await until(restored)
+    after = await world.store.clusters.get(CLUSTER)
+    hosts = await world.store.hosts.list(CLUSTER)
+    assert (after.config, after.ha_enabled) == (before.config, True)
+    assert after.store_generation == before.store_generation + 1
+    assert [host.host_id for host in hosts] == ["h1", "h2", "h3"]
+    assert {host.incarnation for host in hosts} == {agent.incarnation for agent in agents.values()}
+    await agents["h2"].next("inventory_request", lambda request: request.reason == "STORE_LOST")
+    await agents["h2"].acked(await agents["h2"].inventory([vm_report(7)]))
+    assert [record.vm_id for record in await world.store.vms.list(CLUSTER, "h2")] == [vm_id(7)]
+
+    async def alarmed() -> bool:
+        return ("STORE_LOST", "", False) in await world.alarms()
+
+    await until(alarmed)
+    await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 5))
+
+
+async def test_inventory_of_an_outage_is_stored_afterwards(
+    world: World, agents: dict[str, Agent], redis_server: RedisServer
+) -> None:
+    """An inventory that came while Redis was away is not acknowledged before it is stored."""
+    redis_server.stop()
+    sequence = await agents["h2"].inventory([vm_report(7)])
+    await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 5))
+    assert [
+        m for m in agents["h2"].received if m.WhichOneof("payload") == "report_ack" and m.report_ack.sequence == sequence
+    ] == []
+    redis_server.start()
+    await agents["h2"].acked(sequence)
+
+    assert [record.vm_id for record in await world.store.vms.list(CLUSTER, "h2")] == [vm_id(7)]
+
+
+async def test_operator_confirms_a_host_that_nobody_can_judge(world: World) -> None:
+    """The operator's word makes the incident at once; while the agent is heard it is refused (HOST_ALIVE)."""
+    await world.create(["h1", "h2"], timers={"cooldown": 60.0})
+    agent = await world.live("h1", [vm_report(1)])
+    await world.live("h2")
+    await world.state("h1", HostState.HEALTHY)
+    request = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
+    refused = await _refused(world.operator.ConfirmHostOff(request))
+    await world.cut_power(agent)
+
+    async def stale() -> bool:
+        answer = await world.operator.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER))
+        return "h1" in answer.cluster.hosts_without_agent
+
+    await until(stale)
+    await world.operator.ConfirmHostOff(request)
+    order = await world.evacuator.ordered()
+
+    assert (refused.reason, isinstance(refused, PreconditionFailed)) == ("HOST_ALIVE", True)
+    assert order.host_id == "h1"
+    acts = [e for e in await world.store.events.read(CLUSTER, 0) if e.kind == "operator_act" and e.actor == "alice"]
+    assert [act.detail["refused_reason"] for act in acts] == ["HOST_ALIVE", ""]
+
+
+async def test_explain_shows_votes_and_history(world: World, agents: dict[str, Agent]) -> None:
+    """B5: who saw what how long ago, the quorum, the manager's own probe, and how it came to this."""
+    await world.cut_power(agents["h1"])
+    await world.evacuator.ordered()
+    await world.state("h1", HostState.FENCING)
+    answer = await world.operator.ExplainHost(cs.ExplainHostRequest(cluster_id=CLUSTER, host_id="h1"))
+    explanation = answer.explanation
+
+    assert {vote.reporter_host_id for vote in explanation.votes} == {"h2", "h3"}
+    assert explanation.quorum == 2
+    assert explanation.manager_probe.verdict == 3
+    assert explanation.silent_since.seconds > 0
+    assert any("COOLDOWN -> DOWN" in line for line in explanation.history)
+    vm = await world.operator.ExplainVm(cs.ExplainVmRequest(cluster_id=CLUSTER, vm_id=vm_id(1)))
+    assert vm.explanation.summary.startswith("h1 owns it")
+
+
+async def test_two_running_copies_are_an_alarm(world: World, agents: dict[str, Agent]) -> None:
+    """DUPLICATE_VM when it lasts; a live migration's moment is none."""
+    await agents["h2"].acked(await agents["h2"].inventory([vm_report(1)], full=False))
+
+    async def alarmed() -> bool:
+        return ("DUPLICATE_VM", "h2", False) in await world.alarms()
+
+    await until(alarmed)
+    await agents["h2"].acked(await agents["h2"].inventory([]))
+
+    async def over() -> bool:
+        return ("DUPLICATE_VM", "h2", True) in await world.alarms()
+
+    await until(over)
+
+
+async def _claim(world: World, evacuation_id: str, vm: str, target: Agent) -> None:
+    """What the evacuator does: the target owns the VM."""
+    store, record = world.store, await world.store.vms.get(CLUSTER, vm)
+    host = await store.hosts.get(CLUSTER, record.owner_host_id)
+    await store.evacuations.start(CLUSTER, evacuation_id, host.host_id, host.fence_epoch, record.owner_incarnation)
+    assert await store.evacuations.acquire(CLUSTER, evacuation_id, "test", 60)
+    await store.evacuations.advance(CLUSTER, evacuation_id, "test", EvacuationState.PLANNING, proof=ProofKind.FENCE)
+    entry = VmEntry(
+        vm_id=vm,
+        vm_name=running(vm).name,
+        target_host_id=target.host_id,
+        target_incarnation=target.incarnation,
+        source_epoch=record.epoch,
+    )
+    await store.evacuations.plan(CLUSTER, evacuation_id, "test", [entry])
+    await store.evacuations.claim(CLUSTER, evacuation_id, "test", entry, host.host_id, record.owner_incarnation)
+
+
+def _more_acks(agent: Agent, count: int) -> Callable[[], Awaitable[bool]]:
+    async def fact() -> bool:
+        return len(agent.acks) >= count
+
+    return fact
+
+
+async def _refused(call: Awaitable[object]) -> VmhaError:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return from_rpc_error(refused.value)
