@@ -7,6 +7,7 @@ place where nothing is known to be half done, leaves this module as an exception
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from vmha.clock import Clock
 from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
@@ -32,6 +34,8 @@ T = TypeVar("T")
 STORE_TRIES = 6
 LOOK_TIMEOUT_S = 5.0
 """For questions that change nothing."""
+HOST_AGE_S = 0.25
+"""A target's record may be this old when a VM is claimed for it; the claim itself checks that its registration is in force."""
 PREPARED_HOSTS = 32
 """Connections opened while the proof is under way, at most."""
 
@@ -50,11 +54,14 @@ class Edges:
 class Operations:
     """Executes the operations of one evacuation for one runner. `written` is called after each change of the journal."""
 
-    def __init__(self, edges: Edges, evacuation: EvacuationRecord, runner: str, written: Callable[[], None]) -> None:
-        self._edges, self._store = edges, edges.store
+    def __init__(
+        self, edges: Edges, evacuation: EvacuationRecord, runner: str, clock: Clock, written: Callable[[], None]
+    ) -> None:
+        self._edges, self._store, self._clock = edges, edges.store, clock
         self._evacuation, self._runner, self._written = evacuation, runner, written
         self._id = (evacuation.cluster_id, evacuation.evacuation_id)
         self._hosts: dict[str, HostRecord] = {}
+        self._read_at: dict[str, float] = {}
         self._start_timeout_s = 60.0
         self._log = structlog.get_logger("vmha.evac")
         self._ways: dict[type, Callable[[Any], Awaitable[ev.Event]]] = {
@@ -89,6 +96,8 @@ class Operations:
 
     async def stored(self, call: Callable[[], Awaitable[T]]) -> T:
         """Calls the store, again when it does not answer: all its scripts are safe to repeat."""
+        with contextlib.suppress(Unavailable):
+            return await call()  # the usual way, without the cost of a retry's bookkeeping
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(STORE_TRIES),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
@@ -126,12 +135,14 @@ class Operations:
         async with self._edges.plan_lock(cluster_id):
             # The journal first: what is claimed between two reads is then seen twice, and never not at all.
             journaled = await self.stored(self._planned_anywhere)
+            asked = self._clock.now()
             snapshot, vms = await asyncio.gather(
                 self.stored(lambda: self._store.clusters.snapshot(cluster_id)),
                 self.stored(lambda: self._store.vms.list(cluster_id)),
             )
             self._start_timeout_s = snapshot.cluster.config.timers.start_timeout_s
             self._hosts.update(snapshot.hosts)
+            self._read_at.update(dict.fromkeys(snapshot.hosts, asked))
             entries = operation.entries or planner.first_entries(self._evacuation, vms)
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
             made = planner.plan(self._evacuation, entries, situation)
@@ -161,7 +172,7 @@ class Operations:
 
     async def _claim(self, operation: fx.ClaimVm) -> ev.Event:
         entry, target = operation.entry, operation.target_host_id
-        host = await self._host(target, fresh=True)
+        host = await self._host(target, max_age_s=HOST_AGE_S)
         why = "it is gone" if host is None else refusal(host, self._evacuation.host_id)
         if host is None or why is not None:
             return ev.TargetLost(vm_id=entry.vm_id, message=f"{target} is no target any more: {why}")
@@ -261,13 +272,15 @@ class Operations:
         except NotFound:
             return None
 
-    async def _host(self, host_id: str, *, fresh: bool = False) -> HostRecord | None:
-        if fresh or host_id not in self._hosts:
+    async def _host(self, host_id: str, *, max_age_s: float | None = None) -> HostRecord | None:
+        age_s = self._clock.now() - self._read_at.get(host_id, 0.0)
+        if host_id not in self._hosts or (max_age_s is not None and age_s > max_age_s):
+            asked = self._clock.now()
             try:
                 found = await self.stored(lambda: self._store.hosts.get(self._evacuation.cluster_id, host_id))
             except NotFound:
                 return None
-            self._hosts[host_id] = found
+            self._hosts[host_id], self._read_at[host_id] = found, asked
         return self._hosts[host_id]
 
     async def _target(self, entry: VmEntry) -> RemoteHypervisor:

@@ -59,7 +59,7 @@ class Runner:
         self._edges, self._record, self._runner_id = edges, record, runner_id
         self._settings, self._clock, self._metrics, self._written = settings, clock, metrics, written
         self._id = (record.cluster_id, record.evacuation_id)
-        self._operations = Operations(edges, record, runner_id, written)
+        self._operations = Operations(edges, record, runner_id, clock, written)
         self._events: asyncio.Queue[ev.Event | BaseException | None] = asyncio.Queue(EVENTS_KEPT)
         self._tasks: dict[asyncio.Task[None], fx.Effect] = {}
         self._draining = asyncio.Event()
