@@ -158,6 +158,8 @@ class Beats:
                 log = self._logs.setdefault(name, _Log())
                 try:
                     with (self._directory / file).open("rb") as stream:
+                        if os.fstat(stream.fileno()).st_size < log.offset:
+                            log.offset, log.rest = 0, b""  # another file: the lab was purged and is up again
                         stream.seek(log.offset)
                         new = stream.read()
                 except OSError:

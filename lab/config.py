@@ -59,6 +59,8 @@ def furnish(directory: Path, index: int, planes: Planes) -> None:
     (directory / "etc" / "qemu.conf").write_text(QEMU_CONF)
     # Migration needs every host's name; the management plane is where they meet.
     neighbours = [f"{planes.address('management', i)} host{i}" for i in range(1, MAX_HOSTS + 1)]
+    # No DNS: nobody would answer, and a failed look-up would take ten seconds.
+    (directory / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
     (directory / "hosts").write_text("\n".join(["127.0.0.1 localhost", *neighbours, ""]))
     probed, cache = capability_cache(), directory / "cache" / "qemu"
     if probed.is_dir() and not cache.exists():
@@ -75,11 +77,12 @@ def specification(
     }
     if (agent := directory / "agent.json").exists():
         commands["agent"] = json.loads(agent.read_text())
+    binds = [[str(directory / own), place] for own, place in OWN_DIRECTORIES.items()]
+    binds += [[str(directory / name), f"/etc/{name}"] for name in ("hosts", "nsswitch.conf")]
     return {
         "name": f"host{index}",
         "lab": str(lab_directory),
-        "binds": [[str(directory / own), place] for own, place in OWN_DIRECTORIES.items()]
-        + [[str(directory / "hosts"), "/etc/hosts"]],
+        "binds": binds,
         "boot_id": boot_id,
         "boot_id_file": boot_id_file,
         "control": str(directory / "control"),

@@ -68,8 +68,11 @@ class Lab:
         self._lifeline: tuple[int, int] | None = None
         self._handlers: dict[int, Any] = {}
         self.fence = Fence(self)
-        if not self._temporary:
+        self._left = False
+        if detached:
             self._attach()
+        else:
+            self._inherit()
 
     @classmethod
     def attach(cls, directory: Path | str, lifeline: int | None = None) -> Lab:
@@ -99,6 +102,7 @@ class Lab:
         try:
             self.down()
         finally:
+            self._left = True
             for signum, handler in self._handlers.items():
                 signal.signal(signum, handler)
             self._handlers.clear()
@@ -107,10 +111,12 @@ class Lab:
         """Power on host1 .. hostN, as far as they are off, and return when every libvirtd answers.
 
         Raises:
-            LabError: The network is taken, or a host does not come up (then everything is down again).
+            LabError: The network is taken, or a host does not come up. Then, and on Ctrl-C, everything is down again, unless a
+                detached lab was up before.
         """
         if not 1 <= count <= MAX_HOSTS:
             raise LabError(f"{count} hosts: 1 to {MAX_HOSTS} are possible")
+        found = self._detached and self._attach()
         try:
             self._open()
             first = [] if config.capability_cache().exists() else [self._probe_capabilities()]
@@ -119,8 +125,8 @@ class Lab:
                 list(pool.map(lambda host: host.on(wait=False), off))
             for host in [*first, *off]:
                 host.wait_ready()
-        except LabError:
-            if self._planes is None or not self._detached:
+        except BaseException:
+            if not (self._detached and found):
                 self.down(purge=False)
             raise
 
@@ -221,8 +227,10 @@ class Lab:
 
     def _open(self) -> None:
         """Make networks and fence device, or find those that another process made."""
-        if self._planes is not None or self._attach():
+        if self._planes is not None or (self._detached and self._attach()):
             return
+        if self._left:
+            raise LabError("the lab was left: make another one")
         for part in ("hosts", "shared/log"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         self._planes = claim(*self._wanted)
@@ -234,6 +242,17 @@ class Lab:
         (self.directory / "lab.json").write_text(json.dumps(state))
         self.fence.start()
         self.beats.start()
+
+    def _inherit(self) -> None:
+        """Take down what a dead owner left in this directory."""
+        state = read_state(self.directory)
+        if state is None:
+            return
+        owner = state["owner"]
+        if owner is None or started_at(owner[0]) == owner[1]:
+            whose = f"belongs to process {owner[0]}" if owner else "was brought up by `python -m lab up`"
+            raise LabError(f"the lab in {self.directory} {whose}: take another directory, or `down` it")
+        take_down(self.directory)
 
     def _attach(self) -> bool:
         state = read_state(self.directory)

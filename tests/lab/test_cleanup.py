@@ -115,6 +115,25 @@ def test_down_finds_what_owner_and_guardian_left(owner: subprocess.Popen[str], t
     assert left_of(directory, prefix) == []
 
 
+def test_a_directory_has_one_owner(owner: subprocess.Popen[str], tmp_path: Path) -> None:
+    """A lab of a living process is not taken over; that of a dead one is taken down, and the directory used again."""
+    with pytest.raises(LabError, match=f"belongs to process {owner.pid}"):
+        Lab(tmp_path / "l")
+    prefix = prefix_of(tmp_path / "l")
+    guardian = int((tmp_path / "l" / "fence" / "pid").read_text().split()[0])
+    os.kill(guardian, signal.SIGKILL)
+    owner.kill()
+    owner.wait(10)
+    with Lab(tmp_path / "l") as lab:
+        lab.up(1)
+        assert lab.host("host1").is_on()
+        assert not lab.host("host2").is_on()
+    with pytest.raises(LabError, match="was left"):
+        lab.host("host1")
+
+    assert left_of(tmp_path / "l", prefix) == []
+
+
 def test_labs_live_side_by_side() -> None:
     """Two labs get networks of their own, and a network that is taken is refused with advice."""
     with Lab() as one, Lab() as two:

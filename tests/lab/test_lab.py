@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -41,7 +42,10 @@ def guest(lab: Lab, host: Host) -> Iterator[str]:
     yield name
     for each in lab.hosts:
         if each.is_on() and name in each.guests():
-            each.virsh("destroy", name)
+            # "domain is not running" is success too: a libvirtd that is still re-adopting the guest loses the race with its own kill.
+            with suppress(LabError):
+                each.virsh("destroy", name)
+            wait_for(lambda: name not in each.guests(), 5, f"{name} is gone")  # noqa: B023 - called here
 
 
 def connects(address: str, port: int, timeout_s: float = 0.5) -> str:
