@@ -64,12 +64,8 @@ async def run(
             stack.push_async_callback(exporter.close)
         agent = Parts(settings, state, clock, metrics, hypervisor or _libvirt(settings, metrics), probe)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
-        server = Server(
-            [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)],
-            settings.listen,
-            tls=settings.tls,
-            reflection=settings.reflection,
-        )
+        servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
+        server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
         port = await server.start()
         stack.push_async_callback(server.stop, settings.drain_grace_s)
         _log.info("serving", port=port, incarnation=state.incarnation, boot_id=state.boot_id)

@@ -113,8 +113,9 @@ def start(connection: Any, vm_id: str) -> None:
     handle = connection.lookupByUUIDString(vm_id)
     try:
         handle.create()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or not handle.isActive():
+    except libvirt.libvirtError:
+        # Drivers differ in what they call a domain that runs already.
+        if not handle.isActive():
             raise
 
 

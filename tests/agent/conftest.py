@@ -1,0 +1,57 @@
+"""An agent's parts on doubles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.hypervisor import MemoryHypervisor
+from tests.support.waiting import until
+from vmha.agent.guests import Guests
+from vmha.agent.metrics import Metrics
+from vmha.agent.state import State
+from vmha.clock import SystemClock
+
+VM1 = "11111111-1111-4111-8111-111111111111"
+VM2 = "22222222-2222-4222-8222-222222222222"
+VM3 = "33333333-3333-4333-8333-333333333333"
+
+
+@pytest.fixture
+def hypervisor() -> MemoryHypervisor:
+    """An empty libvirt."""
+    return MemoryHypervisor()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    """A state of a fresh boot."""
+    return State(tmp_path / "state", "h1", "boot-1")
+
+
+@pytest.fixture
+async def guests(hypervisor: MemoryHypervisor) -> AsyncIterator[Guests]:
+    """A table of guests that is kept, and was read once."""
+    clock = SystemClock()
+    guests = Guests(hypervisor, clock, Metrics(clock))
+    async with running(guests.run()):
+        await until(lambda: guests.table is not None)
+        yield guests
+
+
+@asynccontextmanager
+async def running(job: object) -> AsyncIterator[None]:
+    """Run a coroutine beside the test; its failure is the test's."""
+    assert asyncio.iscoroutine(job)
+    task = asyncio.create_task(job)
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

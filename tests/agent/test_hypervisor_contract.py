@@ -1,0 +1,256 @@
+"""What every LocalHypervisor promises, tried on libvirt's test driver and on the double that other tests use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import libvirt
+import pytest
+
+from tests.agent.conftest import VM1, VM2, running
+from tests.support.hypervisor import MemoryHypervisor, domain_xml
+from tests.support.waiting import until
+from vmha.agent.hypervisor import DomainChange, HypervisorRefused, LocalHypervisor
+from vmha.agent.libvirt_port import LibvirtPort
+from vmha.agent.metrics import Metrics
+from vmha.clock import SystemClock
+from vmha.domain_xml import parse_domain
+from vmha.errors import NotFound, Unavailable
+from vmha.model import VmState
+
+
+class Operator(Protocol):
+    """What virsh does."""
+
+    def define(self, name: str, vm_id: str, *, autostart: bool = False) -> None: ...
+
+    def start(self, vm_id: str) -> None: ...
+
+    def pause(self, vm_id: str) -> None: ...
+
+    def destroy(self, vm_id: str) -> None: ...
+
+    def undefine(self, vm_id: str) -> None: ...
+
+
+class TestDriver:
+    """virsh on libvirt's test driver, whose state all connections of a process share."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.connection = libvirt.open("test:///default")
+        for domain in self.connection.listAllDomains():
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()
+
+    def define(self, name: str, vm_id: str, *, autostart: bool = False) -> None:
+        self.connection.defineXML(domain_xml(name, vm_id)).setAutostart(int(autostart))
+
+    def start(self, vm_id: str) -> None:
+        self._find(vm_id).create()
+
+    def pause(self, vm_id: str) -> None:
+        self._find(vm_id).suspend()
+
+    def destroy(self, vm_id: str) -> None:
+        self._find(vm_id).destroy()
+
+    def undefine(self, vm_id: str) -> None:
+        self._find(vm_id).undefine()
+
+    def _find(self, vm_id: str) -> Any:
+        return self.connection.lookupByUUIDString(vm_id)
+
+
+class Memory:
+    """virsh on the double."""
+
+    def __init__(self, hypervisor: MemoryHypervisor) -> None:
+        self._hypervisor = hypervisor
+
+    def define(self, name: str, vm_id: str, *, autostart: bool = False) -> None:
+        self._hypervisor.user_defines(name, vm_id, autostart=autostart)
+
+    def start(self, vm_id: str) -> None:
+        self._hypervisor.user_sets(vm_id, VmState.RUNNING)
+
+    def pause(self, vm_id: str) -> None:
+        self._hypervisor.user_sets(vm_id, VmState.PAUSED, "user")
+
+    def destroy(self, vm_id: str) -> None:
+        self._hypervisor.user_sets(vm_id, VmState.SHUTOFF, "destroyed", DomainChange.DESTROYED)
+
+    def undefine(self, vm_id: str) -> None:
+        self._hypervisor.user_undefines(vm_id)
+
+
+class Ear:
+    """A Watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.ups = self.downs = 0
+        self.heard: list[tuple[str, DomainChange]] = []
+
+    def connected(self) -> None:
+        self.ups += 1
+
+    def disconnected(self) -> None:
+        self.downs += 1
+
+    def domain_changed(self, vm_id: str, change: DomainChange) -> None:
+        self.heard.append((vm_id, change))
+
+
+Rig = tuple[LocalHypervisor, Operator, Ear]
+
+
+@pytest.fixture(params=["memory", "libvirt"])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """A connected hypervisor without domains."""
+    ear = Ear()
+    if request.param == "memory":
+        memory = MemoryHypervisor()
+        hypervisor: LocalHypervisor = memory
+        operator: Operator = Memory(memory)
+    else:
+        hypervisor = LibvirtPort("test:///default", Metrics(SystemClock()))
+        operator = TestDriver()
+    async with running(hypervisor.run(ear)):
+        await until(lambda: ear.ups == 1)
+        ear.heard.clear()
+        yield hypervisor, operator, ear
+
+
+async def test_domains_are_read_with_state_and_xml(rig: Rig) -> None:
+    """Each domain comes with its state and XML that defines it elsewhere."""
+    hypervisor, operator, _ = rig
+    operator.define("one", VM1)
+    operator.define("two", VM2)
+    operator.start(VM2)
+
+    found = {domain.vm_id: domain for domain in await hypervisor.domains()}
+
+    assert {vm_id: domain.state for vm_id, domain in found.items()} == {VM1: VmState.SHUTOFF, VM2: VmState.RUNNING}
+    assert parse_domain(found[VM2].definition_xml).facts.memory_mib == 16
+    assert (await hypervisor.domain(VM1)) == found[VM1]
+    assert found[VM1].persistent
+
+
+async def test_a_pause_by_the_user_is_told_from_a_start_that_waits(rig: Rig) -> None:
+    """A guest that has run and was paused is PAUSED by its user, not AWAITING_ADMISSION."""
+    hypervisor, operator, _ = rig
+    operator.define("one", VM1)
+    operator.start(VM1)
+    operator.pause(VM1)
+
+    domain = await hypervisor.domain(VM1)
+
+    assert domain is not None
+    assert (domain.state, domain.reason) == (VmState.PAUSED, "user")
+    assert await hypervisor.resume(VM1) is VmState.RUNNING
+
+
+async def test_facts_describe_the_host(rig: Rig) -> None:
+    """Capacity and versions are there."""
+    facts = await rig[0].facts()
+
+    assert facts.vcpus > 0
+    assert facts.memory_mib > 0
+    assert facts.libvirt_version.count(".") == 2
+
+
+async def test_lifecycle_events_arrive_with_their_meaning(rig: Rig) -> None:
+    """Start, destroy and undefine are heard, the last two by name."""
+    hypervisor, operator, ear = rig
+    operator.define("one", VM1)
+    operator.start(VM1)
+    operator.destroy(VM1)
+    operator.undefine(VM1)
+
+    await until(lambda: (VM1, DomainChange.UNDEFINED) in ear.heard)
+
+    assert (VM1, DomainChange.CHANGED) in ear.heard
+    assert (VM1, DomainChange.DESTROYED) in ear.heard
+    assert await hypervisor.domain(VM1) is None
+
+
+async def test_acts_are_safe_to_repeat(rig: Rig) -> None:
+    """define, start, resume and remove twice over change nothing the second time."""
+    hypervisor, _, _ = rig
+    for _ in range(2):
+        await hypervisor.define(VM1, domain_xml("one", VM1))
+    for _ in range(2):
+        await hypervisor.start(VM1)
+    assert await hypervisor.resume(VM1) is VmState.RUNNING
+    for _ in range(2):
+        await hypervisor.remove(VM1)
+
+    assert await hypervisor.domains() == []
+
+
+async def test_what_libvirt_refuses_is_said(rig: Rig) -> None:
+    """Wrong XML, XML of another VM and unknown domains are refused by name, and the connection stays."""
+    hypervisor, _, ear = rig
+    with pytest.raises(HypervisorRefused):
+        await hypervisor.define(VM1, "<domain/>")
+    with pytest.raises(HypervisorRefused, match="another UUID"):
+        await hypervisor.define(VM1, domain_xml("two", VM2))
+    for act in (hypervisor.start, hypervisor.resume, hypervisor.take_autostart):
+        with pytest.raises(NotFound) as caught:
+            await act(VM1)
+        assert caught.value.reason == "DOMAIN_UNKNOWN"
+
+    assert ear.downs == 0
+    assert hypervisor.is_up
+
+
+async def test_autostart_is_taken_with_a_mark_that_stays_in_the_xml(rig: Rig) -> None:
+    """Taken: off, and marked in the definition. Returned: on, and unmarked. Both may be repeated."""
+    hypervisor, operator, _ = rig
+    operator.define("one", VM1, autostart=True)
+    for _ in range(2):
+        await hypervisor.take_autostart(VM1)
+    taken = await hypervisor.domain(VM1)
+    for _ in range(2):
+        await hypervisor.return_autostart(VM1)
+    returned = await hypervisor.domain(VM1)
+
+    assert taken is not None and returned is not None
+    assert (taken.autostart, parse_domain(taken.definition_xml).autostart_taken) == (False, True)
+    assert (returned.autostart, parse_domain(returned.definition_xml).autostart_taken) == (True, False)
+
+
+async def test_a_libvirt_that_hangs_costs_a_bounded_wait_and_is_opened_again() -> None:
+    """A call that does not come back ends in Unavailable in time; the connection is given up and made anew."""
+    ear, port = Ear(), LibvirtPort("test:///default", Metrics(SystemClock()), question_timeout_s=0.05)
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(_: Any) -> None:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10)
+
+    async with running(port.run(ear)):
+        await until(lambda: ear.ups == 1)
+        with pytest.raises(Unavailable) as caught:
+            await port._ask(hang, 0.05)
+        assert caught.value.reason == "LIBVIRT_UNAVAILABLE"
+        await until(lambda: (ear.downs, ear.ups) == (1, 2))
+        assert (await port.facts()).vcpus > 0
+        gate.set()
+
+
+async def test_a_libvirt_that_is_not_there_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a daemon every call is Unavailable at once; when it comes up the watcher hears of it."""
+    ear, real = Ear(), libvirt.open
+    fail: list[Callable[[str], Any]] = [lambda uri: real("qemu+unix:///system?socket=/nonexistent")]
+    monkeypatch.setattr(libvirt, "open", lambda uri: fail[0](uri) if fail else real(uri))
+    port = LibvirtPort("test:///default", Metrics(SystemClock()))
+    async with running(port.run(ear)):
+        with pytest.raises(Unavailable):
+            await port.facts()
+        fail.clear()
+        await until(lambda: ear.ups == 1)
