@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from vmha.errors import FieldViolation, InvalidField
@@ -25,7 +25,7 @@ from vmha.model import (
 SHORTEST_S: Final = 0.05
 LONGEST_S: Final = 86_400.0
 MAY_BE_ZERO: Final = frozenset({"cooldown_s", "learning_s"})
-TIMER_NAMES: Final = tuple(field.name for field in fields(Timers))
+TIMER_NAMES: Final = tuple(timer.name for timer in fields(Timers))
 MAX_PROBE_MISSES: Final = 100
 MAX_PARALLEL: Final = 1000
 MAX_WATCHERS: Final = 64
@@ -33,61 +33,67 @@ MAX_OVERCOMMIT: Final = 1000.0
 DEFAULT_WATCHERS: Final = 5
 DEFAULT_MAX_DOWN: Final = 1 / 3
 
+_HIGHEST: Final[Mapping[str, float]] = {
+    "max_down_fraction": 1.0,
+    "reserve_fraction": 0.95,
+    "cpu_overcommit": MAX_OVERCOMMIT,
+    "parallel": MAX_PARALLEL,
+    "parallel_per_target": MAX_PARALLEL,
+    "watchers": MAX_WATCHERS,
+}
 _BASE: Final = {Profile.STANDARD: STANDARD_TIMERS, Profile.FAST: FAST_TIMERS}
 
 
-def merge(
-    *,
-    profile: Profile = Profile.STANDARD,
-    timers: Mapping[str, float] | None = None,
-    proof: ProofPolicy = ProofPolicy.LADDER,
-    self_fencing: SelfFencing = SelfFencing.DESTROY,
-    max_down_fraction: float = 0,
-    reserve_fraction: float = 0,
-    cpu_overcommit: float = 0,
-    parallel: int = 0,
-    parallel_per_target: int = 0,
-    watchers: int = 0,
-    path: str = "config",
-) -> ClusterConfig:
-    """The complete settings; 0 takes the default (of the profile, for `parallel*`).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """A cluster's settings as an operator writes them; 0 takes the default (of the profile, for `parallel*`).
+
+    Attributes:
+        timers: Overrides by configuration name, in seconds (`probe_misses`: a count).
+    """
+
+    profile: Profile = Profile.STANDARD
+    timers: Mapping[str, float] = field(default_factory=dict)
+    proof: ProofPolicy = ProofPolicy.LADDER
+    self_fencing: SelfFencing = SelfFencing.DESTROY
+    max_down_fraction: float = 0
+    reserve_fraction: float = 0
+    cpu_overcommit: float = 0
+    parallel: int = 0
+    parallel_per_target: int = 0
+    watchers: int = 0
+
+
+def merge(wishes: Wishes, path: str = "config") -> ClusterConfig:
+    """The complete settings.
 
     Args:
-        timers: Overrides by configuration name, in seconds (`probe_misses`: a count).
+        wishes: What was written.
         path: What the fields' names start with in errors.
 
     Raises:
         InvalidField: Every setting that is out of bounds, by its path.
     """
-    overrides = dict(timers or {})
-    wrong = _timer_violations(overrides, path)
-    wrong += _out_of_range(
-        path,
-        ("max_down_fraction", max_down_fraction, 0.0, 1.0),
-        ("reserve_fraction", reserve_fraction, 0.0, 0.95),
-        ("cpu_overcommit", cpu_overcommit, 0.0, MAX_OVERCOMMIT),
-        ("parallel", parallel, 0, MAX_PARALLEL),
-        ("parallel_per_target", parallel_per_target, 0, MAX_PARALLEL),
-        ("watchers", watchers, 0, MAX_WATCHERS),
-    )
+    wrong = _timer_violations(wishes.timers, path) + _out_of_range(wishes, path)
     if wrong:
         raise InvalidField(wrong)
-    typed: dict[str, Any] = _typed(overrides)
-    complete = replace(_BASE[profile], **typed)
-    if contradictions := _contradictions(complete, path):
+    overrides: dict[str, Any] = _typed(wishes.timers)
+    timers = replace(_BASE[wishes.profile], **overrides)
+    if contradictions := _contradictions(timers, path):
         raise InvalidField(contradictions)
+    parallel, parallel_per_target = PARALLEL[wishes.profile]
     return ClusterConfig(
-        profile=profile,
-        timers=complete,
-        timer_overrides=typed,
-        proof=proof,
-        self_fencing=self_fencing,
-        max_down_fraction=max_down_fraction or DEFAULT_MAX_DOWN,
-        reserve_fraction=reserve_fraction,
-        cpu_overcommit=cpu_overcommit or 1.0,
-        parallel=parallel or PARALLEL[profile][0],
-        parallel_per_target=parallel_per_target or PARALLEL[profile][1],
-        watchers=watchers or DEFAULT_WATCHERS,
+        profile=wishes.profile,
+        timers=timers,
+        timer_overrides=overrides,
+        proof=wishes.proof,
+        self_fencing=wishes.self_fencing,
+        max_down_fraction=wishes.max_down_fraction or DEFAULT_MAX_DOWN,
+        reserve_fraction=wishes.reserve_fraction,
+        cpu_overcommit=wishes.cpu_overcommit or 1.0,
+        parallel=wishes.parallel or parallel,
+        parallel_per_target=wishes.parallel_per_target or parallel_per_target,
+        watchers=wishes.watchers or DEFAULT_WATCHERS,
     )
 
 
@@ -98,23 +104,23 @@ def _typed(overrides: Mapping[str, float]) -> dict[str, float]:
 def _timer_violations(overrides: Mapping[str, float], path: str) -> list[FieldViolation]:
     wrong = []
     for name, value in overrides.items():
-        field = f"{path}.timers.{name}"
+        where = f"{path}.timers.{name}"
         if name not in TIMER_NAMES:
-            wrong.append(FieldViolation(field, f"unknown timer; there are {', '.join(TIMER_NAMES)}"))
+            wrong.append(FieldViolation(where, f"unknown timer; there are {', '.join(TIMER_NAMES)}"))
         elif name == "probe_misses":
             if not (math.isfinite(value) and value == int(value) and 1 <= value <= MAX_PROBE_MISSES):
-                wrong.append(FieldViolation(field, f"must be a whole number from 1 to {MAX_PROBE_MISSES}, is {value:g}"))
+                wrong.append(FieldViolation(where, f"must be a whole number from 1 to {MAX_PROBE_MISSES}, is {value:g}"))
         elif not (SHORTEST_S <= value <= LONGEST_S or (value == 0 and name in MAY_BE_ZERO)):
             zero = "0 or " if name in MAY_BE_ZERO else ""
-            wrong.append(FieldViolation(field, f"must be {zero}from {SHORTEST_S:g} s to {LONGEST_S:g} s, is {value:g} s"))
+            wrong.append(FieldViolation(where, f"must be {zero}from {SHORTEST_S:g} s to {LONGEST_S:g} s, is {value:g} s"))
     return wrong
 
 
-def _out_of_range(path: str, *rows: tuple[str, float, float, float]) -> list[FieldViolation]:
+def _out_of_range(wishes: Wishes, path: str) -> list[FieldViolation]:
     return [
-        FieldViolation(f"{path}.{name}", f"must be from {low:g} to {high:g}, is {value:g}")
-        for name, value, low, high in rows
-        if not low <= value <= high
+        FieldViolation(f"{path}.{name}", f"must be from 0 to {high:g}, is {value:g}")
+        for name, high in _HIGHEST.items()
+        if not 0 <= (value := getattr(wishes, name)) <= high
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmha.cluster_config import LONGEST_S, MAY_BE_ZERO, SHORTEST_S, TIMER_NAMES, merge
+from vmha.cluster_config import LONGEST_S, MAY_BE_ZERO, SHORTEST_S, TIMER_NAMES, Wishes, merge
 from vmha.errors import InvalidField
 from vmha.messages import EVENT_KINDS, evacuation_to_proto, event_detail, event_to_proto
 from vmha.model import (
@@ -43,7 +43,7 @@ spans = {
     if name not in {"probe_misses", "stream_stale_s", "heartbeat_interval_s"}
 }
 configs = st.builds(
-    merge,
+    Wishes,
     profile=st.sampled_from(Profile),
     timers=st.fixed_dictionaries({}, optional={**spans, "probe_misses": st.integers(1, 100)}),
     proof=st.sampled_from(ProofPolicy),
@@ -54,7 +54,7 @@ configs = st.builds(
     parallel=st.integers(0, 1000),
     parallel_per_target=st.integers(0, 1000),
     watchers=st.integers(0, 64),
-)
+).map(merge)
 hosts = st.builds(
     HostConfig,
     probe_target=names,
@@ -141,9 +141,9 @@ def test_spans_survive_to_the_nanosecond(span_s: float) -> None:
 
 def test_profiles_are_complete() -> None:
     """Without overrides a cluster has exactly its profile's figures."""
-    assert merge(profile=Profile.STANDARD).timers == STANDARD_TIMERS
-    assert merge(profile=Profile.FAST).timers == FAST_TIMERS
-    assert merge(profile=Profile.FAST).parallel == 16
+    assert merge(Wishes(profile=Profile.STANDARD)).timers == STANDARD_TIMERS
+    assert merge(Wishes(profile=Profile.FAST)).timers == FAST_TIMERS
+    assert merge(Wishes(profile=Profile.FAST)).parallel == 16
 
 
 def test_no_time_leaves_the_field_unset() -> None:

@@ -27,6 +27,10 @@ def fail(name: str) -> None:
         raise NotFound("HOST_UNKNOWN", "no host h9", {"host_id": "h9"})
     if name == "bug":
         raise KeyError(SECRET)
+    if name == "group":
+        raise ExceptionGroup("tasks", [NotFound("HOST_UNKNOWN", "no host h9", {"host_id": "h9"})])
+    if name == "mixed group":
+        raise ExceptionGroup("tasks", [NotFound("HOST_UNKNOWN", "no host h9"), KeyError(SECRET)])
     if name == "missing":
         raise NotImplementedError("Method not implemented!")
 
@@ -127,21 +131,23 @@ async def test_a_call_that_works_is_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-async def test_a_vmha_error_arrives_with_its_reason(name: str) -> None:
-    """All kinds of handlers, and both styles of streaming ones, are wrapped."""
+@pytest.mark.parametrize("way", ["known", "group"])
+async def test_a_vmha_error_arrives_with_its_reason(name: str, way: str) -> None:
+    """All kinds of handlers, and both styles of streaming ones, are wrapped; out of a TaskGroup, too."""
     async with serving() as (_, channel):
-        error = await refused(channel, name, "known")
+        error = await refused(channel, name, way)
 
     assert isinstance(error, NotFound)
     assert (error.reason, error.message, error.metadata) == ("HOST_UNKNOWN", "no host h9", {"host_id": "h9"})
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-async def test_a_bug_leaks_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("way", ["bug", "mixed group"])
+async def test_a_bug_leaks_nothing(name: str, way: str) -> None:
     """An unexpected exception is INTERNAL without its text: it may hold a password."""
     async with serving() as (_, channel):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(channel, name, "bug")
+            await call(channel, name, way)
 
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "hunter2" not in repr(caught.value)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from vmha.cluster_config import merge
+from vmha.cluster_config import Wishes, merge
 from vmha.config import read_mapping, violations
 from vmha.errors import FieldViolation, InvalidField
 from vmha.model import (
@@ -215,7 +215,7 @@ def _repeated(section: str, items: Iterable[object]) -> list[FieldViolation]:
 
 
 def _config(section: _Cluster) -> ClusterConfig:
-    return merge(path="cluster", **section.model_dump(exclude={"id", "ha_enabled"}))
+    return merge(Wishes(**section.model_dump(exclude={"id", "ha_enabled"})), "cluster")
 
 
 def _host_config(host: _Host) -> HostConfig:

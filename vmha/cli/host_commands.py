@@ -163,7 +163,7 @@ def _print(connection: Connection, host: host_pb2.Host) -> None:
     if connection.options.json:
         output.json_document(output.as_dict(host))
         return
-    config, facts = host.config, host.facts
+    config, facts, known = host.config, host.facts, host.HasField("facts")
     fence = f"{config.fence.agent} ({', '.join(sorted(config.fence.parameters))})" if config.HasField("fence") else "none"
     output.facts(
         (
@@ -185,8 +185,11 @@ def _print(connection: Connection, host: host_pb2.Host) -> None:
             ("rack", config.rack),
             ("aggregates", ", ".join(config.aggregates)),
             ("roles", ", ".join(config.roles)),
-            ("capacity", f"{facts.vcpus} vCPUs, {facts.memory_mib} MiB" if host.HasField("facts") else "not reported yet"),
-            ("system", f"{facts.operating_system}, libvirt {facts.libvirt_version}, QEMU {facts.hypervisor_version}"),
+            ("capacity", f"{facts.vcpus} vCPUs, {facts.memory_mib} MiB" if known else "not reported yet"),
+            (
+                "system",
+                f"{facts.operating_system}, libvirt {facts.libvirt_version}, QEMU {facts.hypervisor_version}" if known else "",
+            ),
         )
     )
 

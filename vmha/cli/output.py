@@ -64,17 +64,28 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         grid.add_column(column, no_wrap=True)
     for row in rows:
         grid.add_row(*(cell(item) for item in row))
-    console().print(grid)
+    _show(grid)
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> None:
-    """Print named values, one on each line."""
+    """Print named values, one on each line; what is empty is a dash."""
     grid = Table(box=None, pad_edge=False, show_header=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(name, cell(value))
-    console().print(grid)
+        grid.add_row(name, cell("-" if value == "" else value))
+    _show(grid)
+
+
+def _show(grid: Table) -> None:
+    out = console()
+    if out.is_terminal:
+        out.print(grid)
+        return
+    with out.capture() as captured:
+        out.print(grid)
+    # A table pads its last column; nobody who reads a file wants that.
+    sys.stdout.writelines(f"{row.rstrip()}\n" for row in captured.get().splitlines())
 
 
 def line(text: str) -> None:

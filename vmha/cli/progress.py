@@ -111,10 +111,10 @@ class LiveTable:
     """A table with a row for each VM that changes in place, under a progress bar."""
 
     def __init__(self, screen: Console | None = None) -> None:
-        self._live = Live(console=screen or output.console(), refresh_per_second=_REFRESH_PER_S, get_renderable=self._render)
         self._evacuation = ev.Evacuation()
         self._vms: dict[str, ev.VmEvacuation] = {}
         self._note = ""
+        self._live = Live(console=screen or output.console(), refresh_per_second=_REFRESH_PER_S, get_renderable=self._render)
 
     def __enter__(self) -> LiveTable:
         self._live.__enter__()

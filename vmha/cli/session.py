@@ -114,8 +114,8 @@ class Connection:
     def _named(self, error: grpc.aio.AioRpcError) -> VmhaError:
         mapped = from_rpc_error(error)
         if mapped.reason == "PEER_UNREACHABLE":
-            targets = f"manager {self.options.manager}, evacuator {self.options.evac}"
-            return Unavailable(mapped.reason, f"no connection ({targets}): {error.details()}")
+            # grpc says a lot before it names the address and what happened there.
+            return Unavailable(mapped.reason, f"no connection: {(error.details() or '').rpartition('last error: ')[2]}")
         if mapped.reason == "DEADLINE_EXCEEDED":
             return Unavailable(mapped.reason, f"no answer within {self.options.timeout_s:g} s")
         return mapped

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from vmha.cluster_config import merge
+from vmha.cluster_config import Wishes, merge
 from vmha.model import (
     ClusterConfig,
     FenceConfig,
@@ -75,7 +75,7 @@ def cluster_config_from_proto(config: cluster_pb2.ClusterConfig, path: str = "co
     Raises:
         InvalidField: Names every setting that is out of bounds.
     """
-    return merge(
+    wishes = Wishes(
         profile=enum_from_proto(Profile, cluster_pb2.Profile, config.profile, Profile.STANDARD),
         timers=timer_overrides(config.timers),
         proof=enum_from_proto(ProofPolicy, cluster_pb2.ProofPolicy, config.proof, ProofPolicy.LADDER),
@@ -86,8 +86,8 @@ def cluster_config_from_proto(config: cluster_pb2.ClusterConfig, path: str = "co
         parallel=config.parallel,
         parallel_per_target=config.parallel_per_target,
         watchers=config.watchers,
-        path=path,
     )
+    return merge(wishes, path)
 
 
 # Hosts

@@ -123,11 +123,21 @@ async def _guarded(method: str, context: Context) -> AsyncIterator[None]:
         _log.debug("call ended under its handler", method=method)
         raise
     except Exception as error:
-        _log.exception("handler failed", method=method, peer=context.peer())
-        outcome = VmhaError("INTERNAL_ERROR", "internal error; the server's log has the details")
+        outcome = _expected(error)
+        if outcome is None:
+            _log.exception("handler failed", method=method, peer=context.peer())
+            outcome = VmhaError("INTERNAL_ERROR", "internal error; the server's log has the details")
         await _abort(context, outcome, cause=error)
     finally:
         _access(method, context, outcome, asyncio.get_running_loop().time() - started)
+
+
+def _expected(error: Exception) -> VmhaError | None:
+    """The VmhaError of a handler's TaskGroup, when its tasks failed of nothing else."""
+    if not isinstance(error, ExceptionGroup):
+        return error if isinstance(error, VmhaError) else None
+    leaves = [_expected(leaf) for leaf in error.exceptions]
+    return None if None in leaves else leaves[0]
 
 
 async def _abort(context: Context, error: VmhaError, cause: Exception | None = None) -> Never:
