@@ -42,7 +42,7 @@ def guest(lab: Lab, host: Host) -> Iterator[str]:
     yield name
     for each in lab.hosts:
         if each.is_on() and name in each.guests():
-            # "domain is not running" is success too: a libvirtd that is still re-adopting the guest loses the race with its own kill.
+            # "domain is not running" is success too: a libvirtd that is re-adopting the guest loses the race with its own kill.
             with suppress(LabError):
                 each.virsh("destroy", name)
             wait_for(lambda: name not in each.guests(), 5, f"{name} is gone")  # noqa: B023 - called here
