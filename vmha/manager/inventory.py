@@ -79,6 +79,7 @@ class InventoryDesk:
         self._waiting: asyncio.Queue[ms.InventoryReport] = asyncio.Queue()
         self._waiting_bytes = 0
         self._dropped = False
+        self._full_came = False
         self._registered = asyncio.Event()
         self._seen = Seen()
         self._task = asyncio.create_task(self._run(), name=f"inventory {session.host_id}")
@@ -93,6 +94,7 @@ class InventoryDesk:
         if self._waiting_bytes + size > QUEUE_BYTES and self._waiting_bytes:
             self._dropped = True
             return
+        self._full_came |= message.full
         self._waiting_bytes += size
         self._waiting.put_nowait(message)
 
@@ -102,11 +104,12 @@ class InventoryDesk:
             self._registered.set()
         else:
             self._registered.clear()
+            self._full_came = False
 
     @property
     def has_full(self) -> bool:
-        """Whether a full inventory waits, or was begun."""
-        return bool(self._seen.states) or not self._waiting.empty()
+        """Whether a full inventory has come since the agent last (re)opened or asked to register."""
+        return self._full_came
 
     async def close(self) -> None:
         """Stop; what waits is not acknowledged, so the agent sends it again."""

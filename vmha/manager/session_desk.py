@@ -29,6 +29,8 @@ from vmha.v1 import manager_service_pb2 as ms
 
 MAX_MESSAGE_BYTES: Final = MIB
 """What one session message may be long; the transport lets a little more in, so that the refusal can say so."""
+FULL_WITHIN_S: Final = 2.0
+"""An agent that resumes sends a full inventory by itself within this; else it is asked."""
 
 
 class Core(Protocol):
@@ -105,7 +107,7 @@ class SessionDesk:
         session.send(ms.ReportHealthResponse(welcome=welcome))
         self._cluster.feed(ev.SessionOpened(host_id=session.host_id, boot_id=session.boot_id))
         if resumes:
-            self._resume(session, asks=not last_stored)
+            self._resume(session)
         session.log.info("session open", boot_id=session.boot_id, incarnation=hello.incarnation, resumed=resumes)
         return session
 
@@ -223,11 +225,15 @@ class SessionDesk:
 
     # What follows from them
 
-    def _resume(self, session: Session, *, asks: bool) -> None:
+    def _resume(self, session: Session) -> None:
         self.registration.resumed(session)
         self._inventories[session].registered(True)
-        # This run knows nothing of its VMs, or the host never showed that it got what it was told after registering.
-        if asks or session.host_id in self._cluster.memory.undelivered:
+        asyncio.get_running_loop().call_later(FULL_WITHIN_S, self._ask_for_full, session)
+
+    def _ask_for_full(self, session: Session) -> None:
+        # What changed while no session was open would be missing for ever, and a returned host would not hear what it owns.
+        inventory = self._inventories.get(session)
+        if inventory is not None and not inventory.has_full:
             request_inventory(session, "SESSION_RESUMED")
 
     def _store_hello(self, session: Session, hello: ms.AgentHello) -> None:
