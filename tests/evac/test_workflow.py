@@ -73,7 +73,7 @@ class Player:
                     self.journal.write(entry)
                 case fx.StopProving():
                     self.running = [op for op in self.running if not isinstance(op, fx.ProveDeath)]
-                case fx.Prepare() | fx.RaiseAlarm():
+                case fx.Prepare():
                     pass
                 case _:
                     self.begin(effect)
@@ -316,13 +316,13 @@ def started(vms: int, limits: Limits = LIMITS, priorities: dict[str, int] | None
 
 
 def test_nothing_is_planned_or_started_without_a_proof() -> None:
-    """Denied proofs lead to FENCE_PENDING with one alarm, and to the next try; never to a plan."""
+    """Denied proofs lead to FENCE_PENDING, and to the next try; never to a plan."""
     workflow = Workflow(LIMITS)
     first = workflow.event(ev.Restored(record=RECORD), 0.0)
     denied = workflow.event(ev.ProofDenied(reason="FENCE_TIMEOUT", message="m"), 0.5)
 
     assert [type(e) for e in first] == [fx.ProveDeath, fx.Prepare]
-    assert [type(e) for e in denied] == [fx.AdvanceState, fx.RaiseAlarm]
+    assert [type(e) for e in denied] == [fx.AdvanceState]
     assert workflow.state is EvacuationState.FENCE_PENDING
     assert workflow.deadline() == 1.5
     assert workflow.tick(1.5) == [fx.ProveDeath(ask_fence=False)]

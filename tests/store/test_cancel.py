@@ -8,7 +8,7 @@ from vmha.store import Store
 
 
 async def test_no_cancel_is_swallowed(store: Store) -> None:
-    """Cancelled at any moment, a call that had not ended raises CancelledError: redis-py alone loses one in ten on Python 3.11."""
+    """Cancelled at any moment, a call that had not ended raises CancelledError: redis-py alone loses one in ten (Python 3.11)."""
     await store.ping()
     swallowed = 0
     for moment in range(60):

@@ -1,6 +1,6 @@
 """What an evacuation orders: the output of `vmha.evac.workflow`, executed by `vmha.evac.runner`.
 
-Effects that write (AdvanceState, JournalVm, RaiseAlarm) are done in order before anything else; the others are operations: each
+Effects that write (AdvanceState, JournalVm) are done in order before anything else; the others are operations: each
 runs beside the rest, writes its own step to the journal, and comes back as exactly one event.
 """
 
@@ -106,17 +106,8 @@ class JournalVm:
     alarm: AlarmReason | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RaiseAlarm:
-    """Tell people; `cleared` takes the alarm back."""
-
-    reason: AlarmReason
-    message: str
-    cleared: bool = False
-
-
 Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm
-Effect = Prepare | StopProving | AdvanceState | JournalVm | RaiseAlarm | Operation
+Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
 
 ANSWERS: Mapping[type, frozenset[type]] = {
     ClaimVm: frozenset({ev.VmClaimed, ev.ClaimLost, ev.TargetLost, ev.VmInspected}),

@@ -59,7 +59,8 @@ class Orders:
         return record
 
     async def _confirmed_host(self, cluster_id: str, host_id: str, fence_epoch: int) -> HostRecord:
-        cluster, host = await asyncio.gather(self._store.clusters.get(cluster_id), self._store.hosts.get(cluster_id, host_id))
+        cluster = await self._store.clusters.get(cluster_id)
+        host = await self._store.hosts.get(cluster_id, host_id)
         if not cluster.ha_enabled:
             raise PreconditionFailed("CLUSTER_NOT_ACTIVE", f"HA is disabled in {cluster_id}", {"cluster_id": cluster_id})
         if host.state not in CAN_BE_EVACUATED:

@@ -55,7 +55,6 @@ class ProofReason(StrEnum):
 
 
 class AlarmReason(StrEnum):
-    """The alarms that the evacuator raises."""
+    """The alarms that the evacuator raises. FENCE_PENDING is the manager's: it knows when the incident is over."""
 
-    FENCE_PENDING = "FENCE_PENDING"
     SOURCE_STILL_RUNNING = "SOURCE_STILL_RUNNING"

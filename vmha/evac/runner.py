@@ -145,8 +145,6 @@ class Runner:
                 await self._operations.journal(entry, alarm.value if alarm else None)
                 self._metrics.settled(entry)
                 self._log.warning("vm_set_back", vm_id=entry.vm_id, reason=entry.reason, message=entry.message)
-            case fx.RaiseAlarm():
-                await self._alarm(effect)
             case fx.StopProving():
                 for task in [task for task, running in self._tasks.items() if isinstance(running, fx.ProveDeath)]:
                     task.cancel()
@@ -171,20 +169,6 @@ class Runner:
         self._metrics.advanced(record.state)
         self._record = record
         self._log.info("evacuation", state=record.state.value, reason=record.reason, message=record.message)
-
-    async def _alarm(self, effect: fx.RaiseAlarm) -> None:
-        detail = {
-            "reason": effect.reason.value,
-            "host_id": self._record.host_id,
-            "vm_id": "",
-            "message": effect.message,
-            "cleared": effect.cleared,
-        }
-        events = self._edges.store.events
-        incident = self._record.evacuation_id
-        await self._operations.stored(
-            lambda: events.append(self._record.cluster_id, "alarm", detail, incident_id=incident, actor="evac")
-        )
 
     def _spawn(self, effect: fx.Effect, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=type(effect).__name__)

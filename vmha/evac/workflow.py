@@ -130,19 +130,12 @@ class Workflow:
         if not self._proving:
             raise ValueError(f"{type(x).__name__} while {self._state}")
         self._proving = False
-        was_pending = self._state is EvacuationState.FENCE_PENDING
         if isinstance(x, ev.ProofGiven):
-            out = self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)
-            if was_pending:
-                out.append(fx.RaiseAlarm(reason=AlarmReason.FENCE_PENDING, message=x.message, cleared=True))
-            return out
+            return self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)
         if now >= self._fence_at:
             self._fence_at = now + self._limits.fence_retry_s
         self._proof_at = min(self._fence_at, now + OPERATOR_POLL_S)
-        if was_pending:
-            return []
-        out = self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)
-        return [*out, fx.RaiseAlarm(reason=AlarmReason.FENCE_PENDING, message=f"{x.reason}: {x.message}")]
+        return self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)
 
     def _on_cancel(self) -> list[fx.Effect]:
         self._cancelling = True

@@ -1,0 +1,276 @@
+"""EvacuationService over real gRPC: the whole app in process, hypervisors in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.evac.world import CONFIG, C, World, seen, vm_uuid
+from tests.support.redis import RedisServer
+from vmha.config import EvacSettings
+from vmha.errors import VmhaError
+from vmha.evac import app
+from vmha.evac.fencing import FenceAgents, Power
+from vmha.model import EvacuationState, HostState
+from vmha.rpc.channel import open_channel
+from vmha.rpc.errors import from_rpc_error
+from vmha.v1 import evacuation_service_pb2 as pb
+from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
+
+Stub: TypeAlias = "pb_grpc.EvacuationServiceAsyncStub"
+
+
+@pytest.fixture
+async def stub(world: World, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
+    """A client of a running evacuator."""
+    monkeypatch.setattr(app, "libvirt_factory", lambda: world.make)
+
+    async def read(_self: FenceAgents, config: Any, timeout_s: float) -> Power:
+        return await world.device.read(config, timeout_s)
+
+    async def order_off(_self: FenceAgents, config: Any, timeout_s: float) -> None:
+        await world.device.order_off(config, timeout_s)
+
+    monkeypatch.setattr(FenceAgents, "read", read)
+    monkeypatch.setattr(FenceAgents, "order_off", order_off)
+    async with serving(redis_server) as channel:
+        yield pb_grpc.EvacuationServiceStub(channel)
+
+
+@asynccontextmanager
+async def serving(redis_server: RedisServer) -> AsyncIterator[grpc.aio.Channel]:
+    settings = EvacSettings(
+        listen="127.0.0.1:0", redis_url=redis_server.url, runner_ttl_s=2.0, pending_retry_s=0.1, drain_grace_s=1.0
+    )
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(app.run(settings, stop=stop, ready=ready))
+    await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
+    channel = open_channel(f"127.0.0.1:{ready.result()}")
+    try:
+        yield channel
+    finally:
+        await channel.close()
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+
+def request(incident: Any, **changes: Any) -> pb.EvacuateRequest:
+    return pb.EvacuateRequest(
+        **{
+            "cluster_id": C,
+            "host_id": incident.host_id,
+            "request_id": incident.incident_id,
+            "fence_epoch": incident.fence_epoch,
+            **changes,
+        }
+    )
+
+
+async def refused(call: Any) -> tuple[str, str]:
+    """(status, reason) of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    error: VmhaError = from_rpc_error(caught.value)
+    return caught.value.code().name, error.reason
+
+
+async def test_an_evacuation_is_streamed_from_its_order_to_its_end(world: World, stub: Stub) -> None:
+    """Sequences without a gap from where it stands on; every VM's steps in order; the last event says SUCCEEDED with counts."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1), seen(2, ha_enabled=False))
+
+    events = [answer.event async for answer in stub.Evacuate(request(await world.fail()))]
+
+    assert [e.sequence for e in events] == list(range(events[0].sequence, events[0].sequence + len(events)))
+    steps = [pb.VmStep.Name(e.vm.step) for e in events if e.vm.vm_id == vm_uuid(0)]
+    assert steps == ["VM_STEP_CLAIMED", "VM_STEP_STARTED", "VM_STEP_ADMITTED", "VM_STEP_SETTLED"]
+    last = events[-1].evacuation
+    assert last.state == pb.EVACUATION_STATE_SUCCEEDED
+    assert (last.total_count, last.moved_count, last.skipped_count) == (3, 2, 1)
+    assert last.proof == pb.PROOF_KIND_FENCE
+    assert last.HasField("end_time")
+
+
+async def test_the_same_request_joins_and_ending_a_call_ends_nothing(world: World, stub: Stub) -> None:
+    """A client goes away in the middle and asks again with its request_id: one evacuation, one set of starts."""
+    await world.cluster()
+    await world.vms(*(seen(n) for n in range(4)))
+    world.device.gate = asyncio.Event()
+    incident = await world.fail()
+    first = stub.Evacuate(request(incident))
+    async for _ in first:
+        break
+    first.cancel()
+    world.device.gate.set()
+
+    events = [answer.event async for answer in stub.Evacuate(request(incident))]
+
+    assert events[-1].evacuation.state == pb.EVACUATION_STATE_SUCCEEDED
+    assert sum(len(fake.started) for fake in world.fakes.values()) == 4
+    again = [answer.event async for answer in stub.Evacuate(request(incident))]
+    assert [e.evacuation.state for e in again] == [pb.EVACUATION_STATE_SUCCEEDED]
+
+
+async def test_preconditions(world: World, stub: Stub) -> None:
+    """Each request that may not start anything is refused with the status and reason of the contract."""
+    await world.cluster()
+    await world.vms(seen(0))
+    healthy = await world.store.hosts.get(C, "h2")
+    assert healthy.state is HostState.HEALTHY
+    incident = await world.fail()
+    new = str(uuid.uuid4())
+
+    cases = {
+        "host is not down": (request(incident, host_id="h2", request_id=new), ("FAILED_PRECONDITION", "HOST_NOT_DOWN")),
+        "old epoch": (request(incident, fence_epoch=1, request_id=new), ("ABORTED", "STALE_FENCE_EPOCH")),
+        "no such host": (request(incident, host_id="h9", request_id=new), ("NOT_FOUND", "HOST_UNKNOWN")),
+        "no such cluster": (request(incident, cluster_id="c9", request_id=new), ("NOT_FOUND", "CLUSTER_UNKNOWN")),
+        "no request_id": (request(incident, request_id=""), ("INVALID_ARGUMENT", "FIELD_INVALID")),
+    }
+    for name, (asked, expected) in cases.items():
+        assert await refused(stub.Evacuate(asked)) == expected, name
+
+    await world.store.clusters.set_ha(C, False, None)
+    assert await refused(stub.Evacuate(request(incident))) == ("FAILED_PRECONDITION", "CLUSTER_NOT_ACTIVE")
+    assert await world.store.evacuations.list(C) == []
+
+
+async def test_a_second_request_for_a_busy_host_is_refused_and_a_reused_id_as_well(world: World, stub: Stub) -> None:
+    """HOST_BUSY for another id while the first runs; REQUEST_ID_REUSED for the id with another epoch."""
+    await world.cluster()
+    world.device.gate = asyncio.Event()
+    incident = await world.fail()
+    call = stub.Evacuate(request(incident))
+    async for _ in call:
+        break
+
+    assert await refused(stub.Evacuate(request(incident, request_id=str(uuid.uuid4())))) == ("ABORTED", "HOST_BUSY")
+    assert await refused(stub.Evacuate(request(incident, fence_epoch=5))) == ("INVALID_ARGUMENT", "REQUEST_ID_REUSED")
+    world.device.gate.set()
+    call.cancel()
+
+
+async def test_a_running_evacuation_goes_on_when_ha_is_disabled(world: World, stub: Stub) -> None:
+    """Disabled in the middle: joined by its id, and ended."""
+    await world.cluster()
+    await world.vms(seen(0))
+    world.device.gate = asyncio.Event()
+    incident = await world.fail()
+    call = stub.Evacuate(request(incident))
+    async for _ in call:
+        break
+    call.cancel()
+    await world.store.clusters.set_ha(C, False, None)
+    world.device.gate.set()
+
+    events = [answer.event async for answer in stub.Evacuate(request(incident))]
+
+    assert events[-1].evacuation.state == pb.EVACUATION_STATE_SUCCEEDED
+
+
+async def test_a_plan_of_a_healthy_host_writes_nothing(world: World, stub: Stub) -> None:
+    """validate_only: one event in PLANNING for each VM, with its target or reason; nothing fenced, claimed, journaled."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1, ha_enabled=False))
+
+    asked = pb.EvacuateRequest(cluster_id=C, host_id="h1", validate_only=True)
+    events = [answer.event async for answer in stub.Evacuate(asked)]
+
+    assert {e.vm.vm_name: (e.vm.target_host_id, e.vm.reason) for e in events} == {"vm0": ("h2", ""), "vm1": ("", "HA_OFF")}
+    assert {e.evacuation.state for e in events} == {pb.EVACUATION_STATE_PLANNING}
+    assert await world.store.evacuations.list(C) == []
+    assert world.device.reads == 0
+    assert (await world.store.vms.get(C, vm_uuid(0))).owner_host_id == "h1"
+
+
+async def test_a_cancel_by_rpc_ends_an_evacuation_that_is_not_proven(world: World, stub: Stub) -> None:
+    """CancelEvacuation while the fence device fails: the stream ends with CANCELLED."""
+    await world.cluster()
+    await world.vms(seen(0))
+    world.device.works = False
+    incident = await world.fail()
+    call = stub.Evacuate(request(incident))
+    last = None
+    async for answer in call:
+        last = answer.event.evacuation
+        if last.state == pb.EVACUATION_STATE_FENCE_PENDING:
+            cancel = pb.CancelEvacuationRequest(cluster_id=C, evacuation_id=incident.incident_id, reason="it is back")
+            await stub.CancelEvacuation(cancel)
+
+    assert last is not None
+    assert last.state == pb.EVACUATION_STATE_CANCELLED
+
+
+async def test_get_list_and_watch(world: World, stub: Stub) -> None:
+    """GetEvacuation names the VMs; ListEvacuations pages newest first; WatchEvacuation repeats the whole history."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1))
+    incident = await world.fail()
+    async for _ in stub.Evacuate(request(incident)):
+        pass
+    of_it = pb.WatchEvacuationRequest(cluster_id=C, evacuation_id=incident.incident_id)
+
+    got = await stub.GetEvacuation(pb.GetEvacuationRequest(cluster_id=C, evacuation_id=incident.incident_id))
+    watched = [answer.event async for answer in stub.WatchEvacuation(of_it)]
+    other = await world.fail("h2")
+    async for _ in stub.Evacuate(request(other)):
+        pass
+    page = await stub.ListEvacuations(pb.ListEvacuationsRequest(cluster_id=C, page_size=1))
+    rest = await stub.ListEvacuations(pb.ListEvacuationsRequest(cluster_id=C, page_size=1, page_token=page.next_page_token))
+
+    assert [vm.vm_name for vm in got.vms] == ["vm0", "vm1"]
+    assert watched[0].sequence == 1
+    assert watched[-1].evacuation.state == pb.EVACUATION_STATE_SUCCEEDED
+    assert [e.evacuation_id for e in page.evacuations] == [other.incident_id]
+    assert [e.evacuation_id for e in rest.evacuations] == [incident.incident_id]
+    assert rest.next_page_token == ""
+    unknown = pb.GetEvacuationRequest(cluster_id=C, evacuation_id=str(uuid.uuid4()))
+    assert await refused(stub.GetEvacuation(unknown)) == ("NOT_FOUND", "EVACUATION_UNKNOWN")
+
+
+async def test_an_evacuator_takes_up_what_another_left(world: World, redis_server: RedisServer, monkeypatch: Any) -> None:
+    """An unfinished evacuation in the store is run by an evacuator that just starts, without any request."""
+    monkeypatch.setattr(app, "libvirt_factory", lambda: world.make)
+    config = replace(CONFIG, proof=type(CONFIG.proof).NONE)
+    await world.cluster(config=config)
+    await world.vms(seen(0))
+    record = await world.order(await world.fail())
+
+    async with serving(redis_server):
+        assert (await world.ended(record.evacuation_id)).state is EvacuationState.SUCCEEDED
+
+
+async def test_health_tells_of_the_store_and_liveness_does_not(world: World, redis_server: RedisServer) -> None:
+    """With Redis away the service is NOT_SERVING, the process still SERVING; both are when it is back."""
+    serving_status = health_pb2.HealthCheckResponse.SERVING
+
+    async with serving(redis_server) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+
+        async def status(service: str) -> int:
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            return int(answer.status)
+
+        async def becomes(wanted: bool) -> None:
+            async with asyncio.timeout(15):
+                while (await status("vmha.v1.EvacuationService") == serving_status) is not wanted:
+                    await asyncio.sleep(0.05)
+
+        await becomes(True)
+        redis_server.stop()
+        await becomes(False)
+        assert await status("") == serving_status
+        redis_server.start()
+        await becomes(True)
