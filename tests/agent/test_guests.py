@@ -1,0 +1,139 @@
+"""Tests of vmha.agent.guests: what is known of the host's domains, and when nothing is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.agent.conftest import VM1, VM2, running
+from tests.support.hypervisor import MemoryHypervisor
+from tests.support.waiting import until
+from vmha.agent import messages
+from vmha.agent.guests import Guest, Guests
+from vmha.agent.hypervisor import DomainChange
+from vmha.agent.metrics import Metrics
+from vmha.agent.state import State
+from vmha.clock import SystemClock
+from vmha.model import VmState
+
+
+def make(hypervisor: MemoryHypervisor, *, interval_s: float = 127.0) -> Guests:
+    clock = SystemClock()
+    return Guests(hypervisor, clock, Metrics(clock), interval_s=interval_s)
+
+
+def known(guests: Guests, vm_id: str) -> Guest:
+    guest = guests.get(vm_id)
+    assert guest is not None
+    return guest
+
+
+async def test_everything_is_read_when_libvirt_connects(hypervisor: MemoryHypervisor) -> None:
+    """The first table is complete, with facts and the host's capacity."""
+    hypervisor.user_defines("one", VM1, running=True, instance="priority='7'")
+    hypervisor.user_defines("two", VM2)
+    guests = make(hypervisor)
+    async with running(guests.run()):
+        await until(lambda: guests.table is not None)
+
+        assert {vm_id: guest.state for vm_id, guest in (guests.table or {}).items()} == {
+            VM1: VmState.RUNNING,
+            VM2: VmState.SHUTOFF,
+        }
+        facts = known(guests, VM1).facts
+        assert facts is not None
+        assert facts.priority == 7
+        assert guests.host == hypervisor.facts_now
+
+
+async def test_a_lifecycle_event_is_an_increment(hypervisor: MemoryHypervisor, guests: Guests) -> None:
+    """What changed is read again, and named to listeners; nothing else is."""
+    told: list[frozenset[str] | None] = []
+    guests.listeners.append(told.append)
+    hypervisor.user_defines("one", VM1, running=True)
+    await until(lambda: VM1 in (guests.table or {}))
+
+    assert known(guests, VM1).state is VmState.RUNNING
+    assert set(told) == {frozenset({VM1})}
+
+
+async def test_a_libvirt_that_is_away_is_no_empty_inventory(hypervisor: MemoryHypervisor, guests: Guests) -> None:
+    """While libvirt is away nothing is known and nothing is told; when it is back, all of it is."""
+    hypervisor.user_defines("one", VM1, running=True)
+    await until(lambda: VM1 in (guests.table or {}))
+    told: list[frozenset[str] | None] = []
+    guests.listeners.append(told.append)
+
+    hypervisor.away()
+    assert guests.table is None
+    assert told == []
+    hypervisor.away(False)
+    await until(lambda: guests.table is not None)
+
+    assert told == [None]
+    assert known(guests, VM1).state is VmState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ([DomainChange.UNDEFINED], "undefined"),
+        ([DomainChange.DESTROYED], "destroyed"),
+        ([DomainChange.MIGRATED, DomainChange.UNDEFINED], "migrated"),
+        ([DomainChange.DESTROYED, DomainChange.UNDEFINED], "undefined"),
+        ([DomainChange.MIGRATED, DomainChange.CHANGED, DomainChange.UNDEFINED], "undefined"),
+    ],
+)
+async def test_a_domain_that_is_gone_is_told_with_the_reason(
+    hypervisor: MemoryHypervisor, guests: Guests, changes: list[DomainChange], reason: str
+) -> None:
+    """An undefined VM is deleted, a migrated one lives elsewhere: the reason decides, also when both are said."""
+    hypervisor.user_defines("one", VM1, running=True)
+    await until(lambda: VM1 in (guests.table or {}))
+    for change in changes[:-1]:
+        guests.domain_changed(VM1, change)
+    hypervisor.user_undefines(VM1, changes[-1])
+    await until(lambda: VM1 in guests.departed)
+
+    assert (known(guests, VM1).state, known(guests, VM1).reason) == (VmState.ABSENT, reason)
+    assert VM1 not in (guests.table or {})
+
+
+async def test_what_no_event_told_is_found_by_the_slow_round(hypervisor: MemoryHypervisor) -> None:
+    """Everything is read again each interval: autostart, for one, has no event."""
+    hypervisor.user_defines("one", VM1)
+    guests = make(hypervisor, interval_s=0.05)
+    async with running(guests.run()):
+        await until(lambda: VM1 in (guests.table or {}))
+        hypervisor._domains[VM1].autostart = True
+        await until(lambda: known(guests, VM1).autostart)
+
+
+async def test_a_read_that_fails_is_repeated(hypervisor: MemoryHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libvirt answers, then fails in the middle: the table is read again until it is complete."""
+    monkeypatch.setattr("vmha.agent.guests.RETRY_S", 0.01)
+    hypervisor.user_defines("one", VM1)
+    guests = make(hypervisor)
+    hypervisor._up = False
+    async with running(guests.run()):
+        guests.connected()
+        hypervisor._watcher = guests
+        hypervisor._up = True
+        await until(lambda: VM1 in (guests.table or {}))
+
+
+def test_a_large_inventory_comes_in_bounded_messages(state: State) -> None:
+    """Each message stays below the manager's limit, all but the last say that more follow, and no VM is lost."""
+    everyone = [Guest(vm_id=f"{n:08d}-0000-4000-8000-000000000000", name=f"vm{n}", state=VmState.RUNNING,
+                      domain_xml="x" * 200_000) for n in range(9)]  # fmt: skip
+    parts = messages.inventory(everyone, None, state, full=True)
+
+    assert all(part.ByteSize() < 1024 * 1024 for part in parts)
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert [vm.name for part in parts for vm in part.vms] == [guest.name for guest in everyone]
+
+
+def test_an_inventory_without_vms_is_still_one(state: State) -> None:
+    """A host that has no VM says so in one message."""
+    (part,) = messages.inventory([], None, state, full=True)
+
+    assert (part.full, part.more, len(part.vms)) == (True, False, 0)

@@ -1,0 +1,204 @@
+"""Tests of vmha.agent.ownership: what a returned host starts, and what it gives up (S6, S8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.agent.conftest import VM1, VM2, VM3
+from tests.support.hypervisor import MemoryHypervisor, domain_xml
+from tests.support.waiting import until
+from vmha.agent.guests import Guests
+from vmha.agent.ownership import Owned, Ownership, Released
+from vmha.agent.state import State
+from vmha.agent.vm_locks import VmLocks
+from vmha.model import VmState
+
+RUNNING, PAUSED, SHUTOFF = VmState.RUNNING, VmState.PAUSED, VmState.SHUTOFF
+
+
+@pytest.fixture
+async def ownership(
+    hypervisor: MemoryHypervisor, state: State, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ownership]:
+    """Of a host that is registered as 17."""
+    monkeypatch.setattr("vmha.agent.ownership.BACKOFF_S", (0.01, 0.02))
+    state.registered(17)
+    ownership = Ownership(state, hypervisor, guests, VmLocks())
+    yield ownership
+    await ownership.close()
+
+
+def owned(vm_id: str, desired: VmState = RUNNING, epoch: int = 5, xml: str = "") -> Owned:
+    return Owned(vm_id=vm_id, epoch=epoch, desired=desired, domain_xml=xml)
+
+
+async def settled(ownership: Ownership) -> None:
+    await until(lambda: not ownership._tasks)
+
+
+async def test_s06_guests_that_died_in_a_quick_reboot_are_started_where_they_were(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """Owned and should run: started. Shut off by its user, or paused: left shut off."""
+    for name, vm_id in (("one", VM1), ("two", VM2), ("three", VM3)):
+        hypervisor.user_defines(name, vm_id)
+    ownership.update(17, [owned(VM1), owned(VM2, SHUTOFF), owned(VM3, PAUSED)], [], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: SHUTOFF, VM3: SHUTOFF}
+    assert [state.epoch(vm_id) for vm_id in (VM1, VM2, VM3)] == [5, 5, 5]
+    assert state.starting == frozenset()
+
+
+async def test_s08_what_moved_away_is_destroyed_and_undefined(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """A released VM is gone from this host, running or not, and its epoch is remembered as a tombstone."""
+    hypervisor.user_defines("one", VM1, running=True)
+    hypervisor.user_defines("two", VM2)
+    released = [Released(vm_id=vm_id, epoch=9, owner_host_id="h2") for vm_id in (VM1, VM2, VM3)]
+    ownership.update(17, [], released, start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.states() == {}
+    assert state.newest_epoch(VM1) == 9
+    assert not state.owns(VM1)
+
+
+async def test_a_vm_that_is_not_defined_here_is_defined_first(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """The manager's XML brings back a VM that this host lost."""
+    ownership.update(17, [owned(VM1, xml=domain_xml("one", VM1))], [], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.acts == [("define", VM1), ("start", VM1)]
+    assert hypervisor.states() == {VM1: RUNNING}
+
+
+async def test_a_start_that_waited_for_its_admission_goes_on(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """Created paused by an evacuation that this registration overtook: it is resumed. Paused by its user: it stays paused."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.user_sets(VM1, VmState.AWAITING_ADMISSION, "user")
+    hypervisor.user_defines("two", VM2)
+    hypervisor.user_sets(VM2, PAUSED, "user")
+    ownership.update(17, [owned(VM1), owned(VM2)], [], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: PAUSED}
+
+
+async def test_a_resumed_session_starts_nothing(ownership: Ownership, hypervisor: MemoryHypervisor, state: State) -> None:
+    """Without a new registration only epochs are told: a VM that its user shut off a moment ago stays off."""
+    hypervisor.user_defines("one", VM1)
+    ownership.update(17, [owned(VM1)], [], start_owned=False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: SHUTOFF}
+    assert state.epoch(VM1) == 5
+
+
+async def test_an_agent_that_died_in_the_middle_of_its_starts_goes_on_with_them(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """The next process of the same boot finds what was still to start, and starts it when its session is resumed."""
+    hypervisor.user_defines("one", VM1)
+    state.to_start({VM1})
+    ownership.update(17, [owned(VM1)], [], start_owned=False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING}
+    assert state.starting == frozenset()
+
+
+@pytest.mark.parametrize("incarnation", [16, 18])
+async def test_an_update_for_another_incarnation_is_ignored(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State, incarnation: int
+) -> None:
+    """Nothing is started, destroyed or remembered."""
+    hypervisor.user_defines("one", VM1, running=True)
+    hypervisor.user_defines("two", VM2)
+    ownership.update(incarnation, [owned(VM2)], [Released(vm_id=VM1, epoch=9)], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: SHUTOFF}
+    assert state.newest_epoch(VM1) == 0
+
+
+async def test_one_vm_that_libvirt_refuses_holds_up_no_other(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """A refused start is tried again while the others run already."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.user_defines("two", VM2)
+    hypervisor.refuse[VM1] = 3
+    ownership.update(17, [owned(VM1), owned(VM2)], [], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: RUNNING}
+    assert hypervisor.acts.count(("start", VM1)) == 4
+
+
+async def test_what_libvirt_refuses_for_good_is_given_up(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """Retries are bounded; the domain is left as it is."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.refuse[VM1] = 1000
+    ownership.update(17, [owned(VM1)], [], start_owned=True)
+    await settled(ownership)
+
+    assert hypervisor.acts.count(("start", VM1)) == 6
+    assert hypervisor.states() == {VM1: SHUTOFF}
+
+
+async def test_a_libvirt_that_is_away_is_waited_for(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """What must be given up and started waits, however long, and is done when libvirt is back."""
+    hypervisor.user_defines("one", VM1, running=True)
+    hypervisor.user_defines("two", VM2)
+    hypervisor.away()
+    ownership.update(17, [owned(VM2)], [Released(vm_id=VM1, epoch=9)], start_owned=True)
+    await asyncio.sleep(0.1)
+    assert hypervisor.states() == {VM1: RUNNING, VM2: SHUTOFF}
+
+    hypervisor.away(False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM2: RUNNING}
+
+
+async def test_a_revoked_host_starts_nothing_more(ownership: Ownership, hypervisor: MemoryHypervisor, state: State) -> None:
+    """A start that waits for libvirt when the incarnation ends does not happen."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.hang()
+    ownership.update(17, [owned(VM1)], [], start_owned=True)
+    await asyncio.sleep(0.05)
+    state.unregistered()
+    ownership.revoked()
+    hypervisor.hang(False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: SHUTOFF}
+    assert state.starting == {VM1}
+
+
+async def test_a_release_that_came_too_late_destroys_nothing(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """The VM was admitted here again under a newer epoch while its release waited: it runs on."""
+    hypervisor.user_defines("one", VM1, running=True)
+    hypervisor.away()
+    ownership.update(17, [], [Released(vm_id=VM1, epoch=9)], start_owned=False)
+    state.told({VM1: 10}, {})
+    hypervisor.away(False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING}
+
+
+async def test_an_agent_that_stops_leaves_guests_alone(ownership: Ownership, hypervisor: MemoryHypervisor) -> None:
+    """Closing in the middle of the work touches nothing."""
+    hypervisor.user_defines("one", VM1, running=True)
+    hypervisor.hang()
+    ownership.update(17, [], [Released(vm_id=VM1, epoch=9)], start_owned=False)
+    await ownership.close()
+    hypervisor.hang(False)
+
+    assert hypervisor.states() == {VM1: RUNNING}
