@@ -55,6 +55,19 @@ def parser() -> argparse.ArgumentParser:
     )
     for verb, (text, _) in SIMPLE.items():
         verbs.add_parser(verb, help=text).add_argument("host")
+    _host_verbs(verbs)
+    fence = verbs.add_parser("fence", help="status, off, on by the real fence agent; or make the device fail, or heal it")
+    fence.add_argument("host")
+    fence.add_argument("action", choices=("status", "off", "on", "heal", "config", *FAIL_MODES))
+    mkvm = verbs.add_parser("mkvm", help="make a guest on the shared storage")
+    mkvm.add_argument("name")
+    mkvm.add_argument("--memory-mib", type=int, default=16)
+    verbs.add_parser("beats", help="what each guest said last, and whether one ran twice")
+    verbs.add_parser("status", help="hosts, addresses, guests")
+    return top
+
+
+def _host_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for verb, text in (("cut", "cut cables; guests run on"), ("heal", "undo cut")):
         plane = verbs.add_parser(verb, help=text)
         plane.add_argument("host")
@@ -71,15 +84,6 @@ def parser() -> argparse.ArgumentParser:
         command = verbs.add_parser(verb, help=text)
         command.add_argument("host")
         command.add_argument("command", nargs=argparse.REMAINDER)
-    fence = verbs.add_parser("fence", help="status, off, on by the real fence agent; or make the device fail, or heal it")
-    fence.add_argument("host")
-    fence.add_argument("action", choices=("status", "off", "on", "heal", "config", *FAIL_MODES))
-    mkvm = verbs.add_parser("mkvm", help="make a guest on the shared storage")
-    mkvm.add_argument("name")
-    mkvm.add_argument("--memory-mib", type=int, default=16)
-    verbs.add_parser("beats", help="what each guest said last, and whether one ran twice")
-    verbs.add_parser("status", help="hosts, addresses, guests")
-    return top
 
 
 def main() -> int:
