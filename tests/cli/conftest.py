@@ -30,10 +30,11 @@ class Vmha:
         self.plane = plane
         self.target = target
         self.directory = directory
+        self.more: dict[str, str] = {}
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VMHA_")}
-        return {**kept, "VMHA_MANAGER": self.target, "VMHA_EVAC": self.target, **more}
+        return {**kept, "VMHA_MANAGER": self.target, "VMHA_EVAC": self.target, **self.more, **more}
 
     async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
