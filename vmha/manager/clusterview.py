@@ -42,11 +42,23 @@ class ClusterView:
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""
         host = self.hosts.get(host_id)
-        return host is not None and host.heard_at is not None and now - host.heard_at < self.config.timers.stream_stale_s
+        return host is not None and host.heard_at is not None and now < host.heard_at + self.config.timers.stream_stale_s
 
     def is_stale(self, host: HostView, now: float) -> bool:
         """Whether a watched host has given no sign of life for longer than a stream may be silent."""
-        return host.is_watched and now - host.silent_since >= self.config.timers.stream_stale_s
+        return host.is_watched and now >= self.stale_at(host)
+
+    def late_at(self, host: HostView) -> float:
+        """When a silent host is worth a probe of our own. The same sum decides and wakes: else rounding makes a timer spin."""
+        return host.silent_since + self.config.timers.stream_stale_s / 2
+
+    def stale_at(self, host: HostView) -> float:
+        """When the stream of a silent host is stale."""
+        return host.silent_since + self.config.timers.stream_stale_s
+
+    def probe_due_at(self, host: HostView) -> float:
+        """When our own probe of it may be repeated."""
+        return host.probe_asked_at + self.config.timers.probe_interval_s
 
     def tally(self, host: HostView, now: float) -> Tally:
         """The votes on a host, weighed."""
@@ -92,7 +104,7 @@ class ClusterView:
 
     def is_silent(self, host: HostView, now: float) -> bool:
         """Whether nothing is heard of a host, neither from itself nor by relay."""
-        return now - host.last_heard_at >= self.config.timers.stream_stale_s
+        return now >= host.last_heard_at + self.config.timers.stream_stale_s
 
     def is_planned(self, host: HostView, now: float) -> bool:
         """Whether an announced shutdown of it still excuses its silence."""

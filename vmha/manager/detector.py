@@ -21,6 +21,7 @@ from vmha.manager.guard import LAG_LIMIT_S, Guard
 from vmha.manager.hostview import (
     IN_INCIDENT,
     NO_INCARNATION,
+    PROVEN_DEAD,
     STREAMING,
     SUSPECTED,
     HostView,
@@ -126,7 +127,7 @@ class Detector:
         return HostEvidence(
             state=host.state,
             summary=PLANNED if self._cluster.is_planned(host, now) and host.is_watched else SUMMARIES[host.state],
-            silent_s=None if self.is_fresh(host_id, now) else now - host.silent_since,
+            silent_s=None if self.is_fresh(host_id, now) else now - host.quiet_since,
             tally=self._cluster.tally(host, now),
             quorum=self._cluster.quorum(host),
             probe=host.probe,
@@ -163,9 +164,10 @@ class Detector:
         self._cluster.add(host)
         done: Effects = []
         if x.incident_id:
-            host.incident = OpenIncident(x.incident_id)
+            registered = x.state not in IN_INCIDENT
+            host.incident = OpenIncident(x.incident_id, was_proven=x.state in PROVEN_DEAD, registered=registered)
             done = [fx.OrderEvacuation(host_id=x.host_id, incident_id=x.incident_id)]
-        elif x.suspicion is not None and x.state in SUSPECTED:
+        elif x.suspicion is not None and x.suspicion.boot_id == x.boot_id and x.state in SUSPECTED:
             left = x.suspicion.confirm_in_s
             host.suspicion = Suspicion(
                 now - x.suspicion.since_age_s, max(0.0, left), x.suspicion.evidence, confirm_at=now + max(0.0, left)
@@ -178,6 +180,9 @@ class Detector:
         elif x.state in SUSPECTED:
             # The record is gone: a missing key only ever cancels.
             done = incidents.change(host, HostState.AGENT_LOST, "SUSPICION_LOST")
+        if x.suspicion is not None and host.suspicion is None:
+            # Left over: a later suspicion must not inherit its cooldown.
+            done.append(fx.ClearSuspect(host_id=x.host_id, reason="SUSPICION_LOST"))
         self._schedule(host, now)
         return done
 
@@ -224,7 +229,7 @@ class Detector:
 
     def _heartbeat_received(self, x: ev.HeartbeatReceived, now: float) -> Effects:
         host = self._cluster.hosts.get(x.host_id)
-        if host is None:
+        if host is None or host.state in IN_INCIDENT:
             return []
         if host.state in NO_INCARNATION:
             raise IllegalInput(f"{x.host_id} is {host.state}: no incarnation of it is in force")
@@ -234,7 +239,7 @@ class Detector:
             host.relayed_at = now
         else:
             host.heard_at = now
-        if host.is_asked or (host.incident is not None and not host.incident.registered):
+        if host.is_asked:
             return []
         if host.due == NEVER:
             self._schedule(host, now)
@@ -253,16 +258,21 @@ class Detector:
 
     def _goodbye_received(self, x: ev.GoodbyeReceived, now: float) -> Effects:
         host = self._cluster.hosts.get(x.host_id)
+        done: Effects = []
         if host is not None and x.reason is GoodbyeReason.HOST_SHUTTING_DOWN and host.is_watched:
             host.planned_until = now + self._cluster.config.timers.planned_grace_s
+            if host.suspicion is not None and not host.is_asked:
+                done = incidents.clear(host, HostState.AGENT_LOST, "GOODBYE", now)
             self._schedule(host, now)
-        return []
+        return done
 
     # Evidence
 
     def _report_received(self, x: ev.ReportReceived, now: float) -> Effects:
         if x.scout_id:
             return self._scout_answered(x, now)
+        if x.reporter_id not in self._cluster.hosts:
+            return []
         known = (o for o in x.observations if o.host_id in self._cluster.hosts)
         self._cluster.votes.put(x.reporter_id, known, now, self._cluster.assignment.get(x.reporter_id))
         done: Effects = []
@@ -343,7 +353,7 @@ class Detector:
         host = self._cluster.hosts.get(x.host_id)
         if host is None:
             return []
-        done = incidents.advanced(host, x)
+        done = incidents.advanced(host, x, now)
         self._schedule(host, now)
         # One incident less may let another one go on.
         return done + self._look_at_suspects(now) if done else []
@@ -356,7 +366,6 @@ class Detector:
         host = self._cluster.hosts.get(x.host_id)
         if host is None:
             return []
-        self._cluster.votes.forget_reporter(x.host_id)
         done = incidents.registration_completed(host, x.boot_id, now)
         self._schedule(host, now)
         return done
@@ -375,11 +384,10 @@ class Detector:
             return NEVER
         if self._cluster.is_planned(host, now):
             return host.planned_until or NEVER
-        timers = self._cluster.config.timers
-        late_at, stale_at = (host.silent_since + share * timers.stream_stale_s for share in (0.5, 1.0))
+        late_at, stale_at = self._cluster.late_at(host), self._cluster.stale_at(host)
         if now < late_at:
             return late_at
-        looks = [max(host.probe_asked_at + timers.probe_interval_s, now)]
+        looks = [max(self._cluster.probe_due_at(host), now)]
         if now < stale_at:
             looks.append(stale_at)
         if host.suspicion is not None and not host.is_asked:

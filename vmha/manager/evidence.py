@@ -58,7 +58,7 @@ def sentence(host: HostView, tally: Tally, quorum: int, now: float) -> str:
         for c in tally.votes
     ]
     probe = f"own probe: {host.probe.lower()} {now - host.probed_at:.1f} s ago" if host.probe else "own probe: none yet"
-    silent = f"no heartbeat for {now - host.silent_since:.1f} s"
+    silent = f"no heartbeat for {now - host.quiet_since:.1f} s"
     if host.last_heard_at != LONG_AGO:
         silent = f"last heartbeat {now - host.last_heard_at:.1f} s ago"
     return f"{', '.join(words) or 'no votes'} (quorum {quorum}); {probe}; {silent}"

@@ -65,6 +65,8 @@ class OpenIncident:
     evacuation: EvacuationState | None = None
     cancelling: bool = False
     registered: bool = False
+    was_proven: bool = False
+    """A former run of the manager heard that its death is proven."""
 
     @property
     def lets_register(self) -> bool:
@@ -74,7 +76,7 @@ class OpenIncident:
     @property
     def is_proven(self) -> bool:
         """Whether the host's death was proven."""
-        return self.evacuation is not None and self.evacuation.is_proven
+        return self.was_proven if self.evacuation is None else self.evacuation.is_proven
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class HostView:
     suspicion: Suspicion | None = None
     incident: OpenIncident | None = None
     wants_registration: bool = False
+    registration_asked_at: float = LONG_AGO
     cleared: deque[float] = field(default_factory=lambda: deque(maxlen=16))
     scout_id: str = ""
     scouts: dict[str, PeerVerdict] = field(default_factory=dict)
@@ -112,9 +115,14 @@ class HostView:
         return max(self.started_at, self.last_heard_at)
 
     @property
+    def quiet_since(self) -> float:
+        """The last sign of life, for people; `silent_since` is later where what was said could not be heard."""
+        return self.started_at if self.last_heard_at == LONG_AGO else self.last_heard_at
+
+    @property
     def last_heard_at(self) -> float:
         """The last sign of life in this run; long ago where there was none."""
-        return max(LONG_AGO if at is None else at for at in (self.heard_at, self.relayed_at))
+        return max(LONG_AGO if at is None else at for at in (self.heard_at, self.relayed_at, self.registration_asked_at))
 
     @property
     def is_watched(self) -> bool:
@@ -138,13 +146,17 @@ class HostView:
         """Whether the store is being asked to confirm it down: from here on nothing but its answer counts."""
         return self.suspicion is not None and self.suspicion.confirm_asked_at is not None
 
+    def may_enter(self, new: HostState) -> bool:
+        """Whether the machine allows a change of state."""
+        return new in TRANSITIONS[self.state]
+
     def enter(self, new: HostState) -> None:
         """Change its state.
 
         Raises:
             IllegalInput: The machine does not allow it; nothing was changed.
         """
-        if new not in TRANSITIONS[self.state]:
+        if not self.may_enter(new):
             raise IllegalInput(f"{self.host_id}: {self.state} -> {new} is not in the table")
         self.census[self.state] -= 1
         self.census[new] += 1

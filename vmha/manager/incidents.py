@@ -66,10 +66,11 @@ def clear_alarms(host: HostView, *reasons: str) -> Effects:
 
 def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain: bool = True) -> Effects:
     """Drop a suspicion. One that a sign of life ended was in vain, and counts towards flapping."""
-    host.suspicion = None
+    host.suspicion, host.held = None, ""
     if in_vain:
         host.cleared.append(now)
-    return [fx.ClearSuspect(host_id=host.host_id, reason=reason), *change(host, state, reason)]
+    done: Effects = [fx.ClearSuspect(host_id=host.host_id, reason=reason)]
+    return done + clear_alarms(host, "MASS_FAILURE_HELD") + change(host, state, reason)
 
 
 def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
@@ -82,9 +83,13 @@ def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
     if suspicion is None or suspicion.confirm_asked_at is None:
         raise IllegalInput(f"{host.host_id}: nobody asked to confirm it down")
     asked_at, host.suspicion = suspicion.confirm_asked_at, None
-    lives = host.wants_registration or host.last_heard_at >= asked_at
+    # Not `wants_registration`: a wish of long ago that was never fulfilled is no sign of life.
+    lives = host.last_heard_at >= asked_at
     if x.incident_id is None:
-        state = streaming(host) if lives else HostState.AGENT_LOST
+        streams = host.heard_at is not None and host.heard_at >= asked_at
+        state = streaming(host) if streams else HostState.AGENT_LOST
+        # Nothing may confirm it in the same breath: its silence counts from here.
+        host.started_at = now
         permit: Effects = [fx.PermitRegistration(host_id=host.host_id)] if host.wants_registration else []
         return clear(host, state, "SUSPICION_LOST", now, in_vain=False) + permit
     host.incident = OpenIncident(x.incident_id)
@@ -92,32 +97,32 @@ def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
     done += clear_alarms(host, "MASS_FAILURE_HELD", "UNCONFIRMABLE")
     if lives:
         # It spoke while the store wrote: nothing was ordered yet, and nothing will be.
-        return done + _close(host, HostState.UNKNOWN, "HOST_RETURNED")
+        return done + _close(host, HostState.UNKNOWN, "HOST_RETURNED", now)
     return [*done, fx.OrderEvacuation(host_id=host.host_id, incident_id=x.incident_id)]
 
 
 def operator_confirmed_off(host: HostView, operator: str, now: float) -> Effects:
     """An operator's word makes an incident at once; where there is one already, the evacuator reads the word itself."""
-    if host.incident is not None or host.is_asked:
+    if host.incident is not None or host.is_asked or not host.may_enter(HostState.DOWN):
         return []
     evidence = f"{operator} states that it is off"
     host.suspicion = Suspicion(now, 0.0, evidence, confirm_at=now, asked_at=now, confirm_asked_at=now)
     return [fx.ConfirmDown(host_id=host.host_id, boot_id=host.boot_id, evidence=evidence, operator=True)]
 
 
-def advanced(host: HostView, x: ev.EvacuationAdvanced) -> Effects:
+def advanced(host: HostView, x: ev.EvacuationAdvanced, now: float) -> Effects:
     """The evacuator's word. Late words of other incidents are let go by."""
     incident = host.incident
     if incident is None or incident.incident_id != x.incident_id:
         return []
     incident.evacuation = x.state
     if x.state is EvacuationState.CANCELLED:
-        return _close(host, HostState.UNKNOWN, "EVACUATION_CANCELLED")
+        return _close(host, HostState.UNKNOWN, "EVACUATION_CANCELLED", now)
     done: Effects = []
     if not incident.registered:
         done = _walk(host, x)
     if x.state.is_terminal:
-        return done + _close(host, host.state, "")
+        return done + _close(host, host.state, "", now)
     if incident.lets_register and host.wants_registration:
         done.append(fx.PermitRegistration(host_id=host.host_id))
     return done
@@ -137,9 +142,11 @@ def _walk(host: HostView, x: ev.EvacuationAdvanced) -> Effects:
     return done
 
 
-def _close(host: HostView, state: HostState, reason: str) -> Effects:
+def _close(host: HostView, state: HostState, reason: str, now: float) -> Effects:
     incident, host.incident = host.incident, None
     assert incident is not None
+    # Its incarnation is revoked, so it could not be heard until now: its silence counts from here.
+    host.started_at = now
     done: Effects = [fx.CloseIncident(host_id=host.host_id, incident_id=incident.incident_id)]
     done += clear_alarms(host, "FENCE_PENDING")
     if host.state in IN_INCIDENT:
@@ -151,11 +158,10 @@ def _close(host: HostView, state: HostState, reason: str) -> Effects:
 
 def registration_requested(host: HostView, now: float) -> Effects:
     """A host asks for an incarnation: it lives, so an unproven death is no death; a proven one is settled first."""
-    host.wants_registration = True
+    host.wants_registration, host.registration_asked_at = True, now
+    if host.is_asked:
+        return []
     if host.suspicion is not None:
-        if host.suspicion.confirm_asked_at is not None:
-            return []
-        host.heard_at = now
         return [*clear(host, HostState.AGENT_LOST, "HOST_RETURNED", now), fx.PermitRegistration(host_id=host.host_id)]
     incident = host.incident
     if incident is None or incident.lets_register:

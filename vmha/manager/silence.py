@@ -10,6 +10,7 @@ from vmha.manager.clusterview import ClusterView
 from vmha.manager.evidence import sentence
 from vmha.manager.hostview import HostView, Suspicion
 from vmha.manager.verdict import SCOUTS, Finding, Scouting, find
+from vmha.manager.votes import ALIVE
 from vmha.model import HostState, PeerVerdict
 
 Effects = list[fx.Effect]
@@ -19,9 +20,7 @@ RETRY_S = 1.0
 
 def probe_when_late(cluster: ClusterView, host: HostView, now: float) -> Effects:
     """Begin to probe a host before its stream is stale, so that the manager's own word is there when it is needed."""
-    timers = cluster.config.timers
-    late = now - host.silent_since >= timers.stream_stale_s / 2
-    if not late or now - host.probe_asked_at < timers.probe_interval_s:
+    if now < cluster.late_at(host) or now < cluster.probe_due_at(host):
         return []
     host.probe_asked_at = now
     return [fx.ProbeHost(host_id=host.host_id)]
@@ -55,14 +54,15 @@ def _agent_lost(host: HostView, evidence: str, now: float) -> Effects:
         return incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
     if host.is_asked:
         return []
-    done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
-    return done + incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
+    return incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
 
 
 def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
-    """Whether the peers have had ample time for a verdict."""
-    timers = cluster.config.timers
-    return now - host.silent_since > timers.stream_stale_s + 2 * timers.probe_misses * timers.probe_interval_s
+    """Whether the peers have had ample time for a verdict, and somebody relies on them for one."""
+    timers, guard = cluster.config.timers, cluster.guard
+    if not guard.enabled or now < guard.learning_until:
+        return False
+    return now > cluster.stale_at(host) + 2 * timers.probe_misses * timers.probe_interval_s
 
 
 def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
@@ -100,6 +100,10 @@ def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence:
 
 
 def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence: str, now: float) -> Effects:
+    if host.incident is not None:
+        # It came back while its last evacuation only waited for room, and is gone again: the store knows one incident of it.
+        host.held = "INCIDENT_OPEN"
+        return []
     down, members = cluster.down(), cluster.members()
     host.held = cluster.guard.held(down, members, now)
     if host.held == "MASS_FAILURE_HELD":
@@ -116,12 +120,8 @@ def _send_scouts(cluster: ClusterView, host: HostView, now: float) -> Effects:
     """Ask more credible peers to probe now: first those that do not watch the host in this round."""
     if now - host.scouted_at < _patience_s(cluster):
         return []
-    watchers, weights = cluster.watchers.get(host.host_id, ()), cluster.weights(host, now)
-    others = (
-        other
-        for other in cluster.hosts
-        if other != host.host_id and weights.fresh(other) and not cluster.votes.is_cut_off(other, host.host_id, weights)
-    )
+    watchers = cluster.watchers.get(host.host_id, ())
+    others = (other for other in cluster.hosts if other != host.host_id and _is_credible(cluster, host, other, now))
     # From the host's own place in the alphabet on: the same five are not asked about everybody.
     asked = tuple(heapq.nsmallest(SCOUTS, others, key=lambda other: (other in watchers, other < host.host_id, other)))
     if not asked:
@@ -142,6 +142,15 @@ def _scouting(cluster: ClusterView, host: HostView, now: float) -> Scouting | No
     age = now - host.scouted_at
     if not host.scouts_asked or host.scouted_at < host.silent_since or age > 3 * _patience_s(cluster):
         return None
-    silent = sum(1 for verdict in host.scouts.values() if verdict is PeerVerdict.TIMEOUT)
-    ended = len(host.scouts) == len(host.scouts_asked) or age > _patience_s(cluster)
-    return Scouting(timeouts=silent, answered=len(host.scouts), ended=ended)
+    met = [verdict for scout, verdict in host.scouts.items() if _is_credible(cluster, host, scout, now)]
+    return Scouting(
+        timeouts=sum(1 for verdict in met if verdict is PeerVerdict.TIMEOUT),
+        alive=sum(1 for verdict in met if verdict in ALIVE),
+        asked=len(host.scouts_asked),
+        ended=len(host.scouts) == len(host.scouts_asked) or age > _patience_s(cluster),
+    )
+
+
+def _is_credible(cluster: ClusterView, host: HostView, reporter_id: str, now: float) -> bool:
+    weights = cluster.weights(host, now)
+    return weights.fresh(reporter_id) and not cluster.votes.is_cut_off(reporter_id, host.host_id, weights)

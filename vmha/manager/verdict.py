@@ -31,16 +31,17 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scouting:
-    """What the scouts met; `ended` when no more answers are waited for."""
+    """What the credible ones of the scouts met; `ended` when no more answers are waited for."""
 
+    asked: int
     timeouts: int = 0
-    answered: int = 0
+    alive: int = 0
     ended: bool = False
 
     @property
     def silent(self) -> bool:
-        """Whether enough of them met silence."""
-        return self.answered > 0 and self.timeouts >= SCOUT_SHARE * self.answered
+        """Whether enough of them met silence. Who did not answer is no witness for it."""
+        return self.asked > 0 and self.timeouts >= SCOUT_SHARE * self.asked
 
 
 def find(tally: Tally, quorum: int, own_probe: PeerVerdict | None, scouting: Scouting | None) -> Finding:
@@ -67,6 +68,8 @@ def find(tally: Tally, quorum: int, own_probe: PeerVerdict | None, scouting: Sco
 
 def _contradicted(tally: Tally, quorum: int, scouting: Scouting | None) -> Finding:
     """One credible "up" against timeouts: it may be stale or a lie, and it may be right."""
+    if scouting is not None and scouting.alive:
+        return Finding.AGENT_LOST
     if scouting is None or not scouting.ended:
         return Finding.SCOUT
     if scouting.silent and max(tally.timeouts, scouting.timeouts) >= quorum:
