@@ -103,17 +103,9 @@ async def run(
         stack.callback(hypervisors.close)
         metrics = Metrics()
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
-        edges = Edges(
-            store=store,
-            hypervisor=hypervisors,
-            admission=admission,
-            device=FenceAgents(search_path(settings)),
-            plan_lock=PlanLocks(),
-        )
-        ways = RunnerSettings(
-            runner_ttl_s=settings.runner_ttl_s, pending_retry_s=settings.pending_retry_s, drain_s=settings.drain_grace_s
-        )
-        supervisor = Supervisor(edges, ways, clock, metrics)
+        device = FenceAgents(search_path(settings))
+        edges = Edges(store=store, hypervisor=hypervisors, admission=admission, device=device, plan_lock=PlanLocks())
+        supervisor = Supervisor(edges, _ways(settings), clock, metrics)
         servicer = EvacuationServicer(store, Orders(store, supervisor), clock)
         server = Server(
             [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)],
@@ -122,6 +114,12 @@ async def run(
             reflection=settings.reflection,
         )
         await _serve(server, store, supervisor, stop, ready, settings.drain_grace_s)
+
+
+def _ways(settings: EvacSettings) -> RunnerSettings:
+    return RunnerSettings(
+        runner_ttl_s=settings.runner_ttl_s, pending_retry_s=settings.pending_retry_s, drain_s=settings.drain_grace_s
+    )
 
 
 async def _serve(

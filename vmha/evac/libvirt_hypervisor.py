@@ -127,10 +127,17 @@ class LibvirtHypervisor:
     async def _opened(self, timeout_s: float) -> Any:
         if (ready := self._connection) is not None and ready.isAlive():
             return ready
-        async with self._opening:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._opening.acquire()
+        except TimeoutError:
+            raise NotReached(f"{_shown(self._uri)}: others have waited for its connection for {timeout_s:g} s") from None
+        try:
             if (ready := self._connection) is None or not ready.isAlive():
                 self._connection = await self._open(timeout_s)
             return self._connection
+        finally:
+            self._opening.release()
 
     async def _open(self, timeout_s: float) -> Any:
         try:
