@@ -145,11 +145,11 @@ def _walk(host: HostView, x: ev.EvacuationAdvanced) -> Effects:
 def _close(host: HostView, state: HostState, reason: str, now: float) -> Effects:
     incident, host.incident = host.incident, None
     assert incident is not None
-    # Its incarnation is revoked, so it could not be heard until now: its silence counts from here.
-    host.started_at = now
     done: Effects = [fx.CloseIncident(host_id=host.host_id, incident_id=incident.incident_id)]
     done += clear_alarms(host, "FENCE_PENDING")
     if host.state in IN_INCIDENT:
+        # Its incarnation is revoked, so it could not be heard until now: its silence counts from here.
+        host.started_at = now
         done += change(host, state, reason)
     if host.wants_registration:
         done.append(fx.PermitRegistration(host_id=host.host_id))
