@@ -17,5 +17,10 @@ def start_libvirt_events() -> None:
 
 
 def _run() -> None:
+    pause = threading.Event()
     while True:
-        libvirt.virEventRunDefaultImpl()
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:
+            # One round that fails must not end keepalive and events for good; nor may it spin.
+            pause.wait(0.1)

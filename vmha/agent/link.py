@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BACKOFF_S: Final = (0.5, 5.0)
 LEAST_BACKOFF_S: Final = 0.1
 MAX_REDIRECTS: Final = 3
+STEADY_S: Final = 5.0
+"""A session that lasted this long makes up for earlier failures; two agents that supersede each other soon slow down."""
 POLL_TIMEOUT_S: Final = 5.0
 LEAVE_WITHIN_S: Final = 2.0
 """How long a manager may take to end a session that this agent left."""
@@ -85,6 +87,7 @@ class Link:
 
     async def _hold(self, target: str, older: Sequence[Session]) -> bool:
         """Hold one session to its end, or until it is drained. Returns whether it was drained."""
+        opened_at = self._desk.identity.clock.now()
         channel = open_channel(target, self._tls)
         stub = ManagerServiceStub(channel)
         session = Session(self._desk, stub.ReportHealth())
@@ -107,6 +110,8 @@ class Link:
         finally:
             for task in (poll, drained):
                 task.cancel()
+            if session.welcomed.is_set() and self._desk.identity.clock.now() - opened_at > STEADY_S:
+                self._failures, self._last_failure = 0, ""
             if running not in self._leaving:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
@@ -128,8 +133,7 @@ class Link:
 
     async def _drained(self, session: Session, older: Sequence[Session]) -> None:
         await session.welcomed.wait()
-        self._failures = self._redirects = 0
-        self._last_failure = ""
+        self._redirects = 0
         self._metrics.sessions.inc()
         self._metrics.session_open.set(1)
         for other in older:

@@ -89,7 +89,8 @@ class Outbox:
             return self._first.popleft()
         if self._heartbeat:
             self._heartbeat = False
-            return self._make_heartbeat()
+            if self._identity.state.incarnation:
+                return self._make_heartbeat()
         if self._scouts:
             scout_id, observations = self._scouts.popleft()
             return self._make_report(observations, scout_id)
@@ -99,9 +100,7 @@ class Outbox:
                 return self._make_report(observations)
         return self._next_inventory()
 
-    def _make_heartbeat(self) -> ms.ReportHealthRequest | None:
-        if not self._identity.state.incarnation:
-            return None
+    def _make_heartbeat(self) -> ms.ReportHealthRequest:
         beat = self._identity.heartbeat()
         beat.vms.extend(messages.vm_epochs(self._guests.table, self._identity.state))
         self._identity.metrics.heartbeats_sent.inc()
