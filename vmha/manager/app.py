@@ -37,15 +37,14 @@ from vmha.v1 import manager_service_pb2 as ms
 MAX_RECEIVE_BYTES: Final = 4 * MIB
 """What the transport takes in. Session messages are refused above 1 MiB, by name."""
 
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+"""Sessions live long: looking for cycles among them often finds nothing, and stops everything meanwhile."""
+
 _log = structlog.get_logger("vmha.manager")
 
 
 class Manager:
-    """One running replica.
-
-    Args:
-        probe: Asks exporters; the real one when None.
-    """
+    """One running replica."""
 
     def __init__(
         self, settings: ManagerSettings, *, store: Store, clock: Clock, probe: ExporterProbe, evacuator: EvacClient
@@ -105,6 +104,7 @@ class Manager:
         # A full collection would stall the loop for 300 ms at 10,000 sessions: what lives now lives on.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         _log.info("manager serves", listen=self._settings.listen, port=port, clusters=len(self.discovery.loops))
         return port
 
@@ -158,18 +158,7 @@ async def run(
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         try:
-            stop_metrics = start_metrics(settings.metrics_listen)
-            stack.callback(stop_metrics)
-            store = connect(settings.redis_url)
-            stack.push_async_callback(store.close)
-            real_probe = HttpExporterProbe()
-            stack.push_async_callback(real_probe.close)
-            channel = open_channel(settings.evac_target, settings.tls)
-            stack.push_async_callback(channel.close)
-            evacuator = EvacClient(channel)
-            stack.push_async_callback(evacuator.close)
-            manager = Manager(settings, store=store, clock=clock or SystemClock(), probe=probe or real_probe, evacuator=evacuator)
-            stack.push_async_callback(manager.close)
+            manager = _compose(stack, settings, clock or SystemClock(), probe)
             port = await _start(manager, stop)
         except VmhaError as error:
             _log.error("manager cannot start", reason=error.reason, message=error.message)
@@ -182,6 +171,21 @@ async def run(
         _log.info("manager goes away")
         await manager.drain(settings.drain_grace_s)
     return 0
+
+
+def _compose(stack: AsyncExitStack, settings: ManagerSettings, clock: Clock, probe: ExporterProbe | None) -> Manager:
+    stack.callback(start_metrics(settings.metrics_listen))
+    store = connect(settings.redis_url)
+    stack.push_async_callback(store.close)
+    real_probe = HttpExporterProbe()
+    stack.push_async_callback(real_probe.close)
+    channel = open_channel(settings.evac_target, settings.tls)
+    stack.push_async_callback(channel.close)
+    evacuator = EvacClient(channel)
+    stack.push_async_callback(evacuator.close)
+    manager = Manager(settings, store=store, clock=clock, probe=probe or real_probe, evacuator=evacuator)
+    stack.push_async_callback(manager.close)
+    return manager
 
 
 async def _start(manager: Manager, stop: asyncio.Event) -> int | None:

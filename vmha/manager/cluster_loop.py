@@ -20,11 +20,13 @@ from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.rounds import Assignment, Rounds
 from vmha.manager.session_desk import SessionDesk
+from vmha.manager.session_messages import HYPERVISOR
 from vmha.manager.sessions import Sessions
 from vmha.model import ProtectionState
 from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
 
 SHORTEST_TIMER_S: Final = 0.001
+AFTER_FAILURE_S: Final = 1.0
 QUEUE: Final = 10_000
 """Events that may wait while one is worked on; they only come from effects that answer at once."""
 
@@ -51,6 +53,7 @@ class ClusterLoop:
         self._busy = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self._suspects = {suspect.host_id: suspect for suspect in suspects}
         self._protection = self.protection
 
@@ -106,13 +109,16 @@ class ClusterLoop:
             self._busy = False
         self._arm()
 
-    def _arm(self) -> None:
+    def _arm(self, *, at_least_s: float = SHORTEST_TIMER_S) -> None:
+        deadline = self.core.deadline()
         if self._timer is not None:
+            if deadline == self._armed_for:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = self.core.deadline()
         if deadline is not None and not self._closed:
-            delay = max(SHORTEST_TIMER_S, deadline - self._parts.clock.now())
+            delay = max(at_least_s, deadline - self._parts.clock.now())
+            self._armed_for = deadline
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
     def _tick(self) -> None:
@@ -124,6 +130,8 @@ class ClusterLoop:
         except Exception:
             metrics.CORE_ERRORS.labels(self.cluster_id).inc()
             _log.exception("detector failed", cluster_id=self.cluster_id)
+            # What it choked on is due still: not at once again.
+            self._arm(at_least_s=AFTER_FAILURE_S)
         finally:
             self._busy = False
         self._turn()
@@ -173,22 +181,24 @@ class ClusterLoop:
         redraw = racks != {host_id: memory.hosts[host_id].config.rack for host_id in memory.hypervisors}
         if redraw or before.config.watchers != snapshot.cluster.config.watchers:
             self.rounds.draw()
-        if before.version != snapshot.cluster.version or redraw:
-            self.rounds.push_settings()
+        elif before.config_version != snapshot.cluster.config_version:
+            self.rounds.push_assignments()
+        self.rounds.push_settings()
         self._note_protection()
 
     def _apply_host(self, record: HostRecord) -> None:
         known = self.memory.hosts.get(record.host_id)
         self.memory.put_host(record)
-        if record.host_id not in self.memory.hypervisors:
-            if known is not None:
+        if HYPERVISOR not in record.config.roles:
+            if known is not None and HYPERVISOR in known.config.roles:
                 self.feed(ev.HostRemoved(host_id=record.host_id))
             return
-        if known is None or known.in_maintenance != record.in_maintenance or known.config.roles != record.config.roles:
-            self._configure_host(record, restored=known is None)
+        new = known is None or HYPERVISOR not in known.config.roles
+        if new or (known is not None and known.in_maintenance != record.in_maintenance):
+            self._configure_host(record, restored=new)
         session = self.sessions.get(record.host_id)
-        if session is not None and session.registered and not self.memory.in_force(record.host_id, record.incarnation):
-            session.revoke(record.incarnation, "CONFIRMED_DOWN")
+        if session is not None and session.registered and self.memory.hosts[record.host_id].incarnation_revoked:
+            session.revoke(session.incarnation, "CONFIRMED_DOWN")
 
     def _configure_host(self, record: HostRecord, *, restored: bool) -> None:
         suspect = self._suspects.pop(record.host_id, None) if restored else None

@@ -20,6 +20,8 @@ from vmha.v1 import manager_service_pb2 as ms
 
 AGENT_GRACE_STALES: Final = 3.0
 """An agent may be unheard this many times stream_stale after the manager began to look, before it is called missing."""
+FULL_LOOK_S: Final = 30.0
+"""Everything is read again this often, whatever the versions say."""
 MISSING_IN: Final = frozenset({HostState.UNKNOWN, HostState.AGENT_LOST})
 
 _log = structlog.get_logger("vmha.manager")
@@ -35,6 +37,7 @@ class Discovery:
         self._hosts: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._task: asyncio.Task[None] | None = None
+        self._full_at = 0.0
         parts.store_watch.back = self.refresh_all
 
     @property
@@ -93,6 +96,21 @@ class Discovery:
         found = await self._parts.store.clusters.list_ids()
         for cluster_id in sorted({*found, *self._loops}):
             await self.refresh(cluster_id)
+        self._full_at = self._parts.clock.now() + FULL_LOOK_S
+
+    async def _look(self) -> None:
+        """Look at what has changed: each change of configuration raises the cluster's version, the rest this manager makes."""
+        if self._parts.clock.now() >= self._full_at:
+            await self.refresh_all()
+            return
+        found = await self._parts.store.clusters.list_ids()
+        for cluster_id in sorted({*found, *self._loops}):
+            loop = self._loops.get(cluster_id)
+            if loop is not None and cluster_id in found:
+                record = await self._parts.store.clusters.get(cluster_id)
+                if record == loop.memory.cluster:
+                    continue
+            await self.refresh(cluster_id)
 
     async def refresh(self, cluster_id: str) -> None:
         """Look at one cluster now: called after each change that an operator makes.
@@ -137,6 +155,8 @@ class Discovery:
             return False
         snapshot = await self._parts.store.clusters.snapshot(loop.cluster_id)
         message = f"The store came back without cluster {loop.cluster_id}; its configuration was restored from memory."
+        if memory.incidents:
+            message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."
         self._lost(loop, message)
         loop.apply(snapshot)
         return True
@@ -168,7 +188,7 @@ class Discovery:
         if not self._parts.store_watch.reachable:
             return
         try:
-            await self.refresh_all()
+            await self._look()
         except Unavailable:
             self._parts.store_watch.away()
         except VmhaError as error:

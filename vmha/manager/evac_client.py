@@ -27,7 +27,7 @@ from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
 CALL_TIMEOUT_S: Final = 10.0
 ATTEMPTS: Final = 8
 """Tries in a row before a line is logged and a new row begins."""
-REFUSED_WAIT_S: Final = 10.0
+REFUSED_WAIT_S: Final = 2.0
 """Between orders that the evacuator refused: what it refuses does not change in a moment."""
 UNKNOWN_CONFIRM_S: Final = 1.0
 """An evacuation that is unknown twice, this far apart, was never started: an order may have been on its way at the first time."""
@@ -45,6 +45,7 @@ class Progress:
     state: EvacuationState
     proof: ProofKind
     reason: str
+    message: str
 
 
 Report = Callable[[Progress], None]
@@ -151,7 +152,7 @@ class _Order:
                 except NotFound:
                     unknown += 1
                     if unknown > 1:
-                        self._say(EvacuationState.CANCELLED, ProofKind.UNPROVEN, "NEVER_STARTED")
+                        self._say(EvacuationState.CANCELLED, ProofKind.UNPROVEN, "NEVER_STARTED", "")
                         return
                     await asyncio.sleep(UNKNOWN_CONFIRM_S)
                 except Unavailable as error:
@@ -195,9 +196,9 @@ class _Order:
     def _take(self, evacuation: ev.Evacuation) -> None:
         state = enum_from_proto(EvacuationState, ev.EvacuationState, evacuation.state, EvacuationState.RUNNING)
         proof = enum_from_proto(ProofKind, ev.ProofKind, evacuation.proof, ProofKind.UNPROVEN)
-        self._say(state, proof, evacuation.reason)
+        self._say(state, proof, evacuation.reason, evacuation.message)
 
-    def _say(self, state: EvacuationState, proof: ProofKind, reason: str) -> None:
+    def _say(self, state: EvacuationState, proof: ProofKind, reason: str, message: str) -> None:
         if state is self._last and not state.is_terminal:
             return
         self._last = state
@@ -210,6 +211,7 @@ class _Order:
                 state=state,
                 proof=proof,
                 reason=reason,
+                message=message,
             )
         )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import grpc
 
-from vmha.errors import NotFound, Unavailable
+from vmha.errors import Unavailable
 from vmha.manager import metrics
 from vmha.manager.event_tail import EventTail, Watcher
 from vmha.messages import event_to_proto
@@ -36,11 +35,6 @@ class EventTails:
         self._draining = True
         for tail in self._tails.values():
             tail.end(_draining())
-
-    def forget(self, known: Mapping[str, object]) -> None:
-        """Ends the watches of clusters that are gone."""
-        for cluster_id in [c for c in self._tails if c not in known]:
-            self._tails.pop(cluster_id).end(NotFound("CLUSTER_UNKNOWN", f"Cluster {cluster_id} was deleted."))
 
     async def stream(self, cluster_id: str, after_revision: int, context: Context) -> None:
         """Writes events and bookmarks until the caller goes away or the watch is ended."""

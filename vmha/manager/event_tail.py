@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from vmha.errors import Exhausted, NotFound, OutOfRange, Unavailable, VmhaError
+from vmha.errors import Exhausted, OutOfRange, Unavailable, VmhaError
 from vmha.store import Store
 from vmha.store.records import EventRecord
 
@@ -132,9 +132,6 @@ class EventTail:
                 await self._step()
             except Unavailable:
                 # A quiet log and a store that is away look the same to a watcher: bookmarks go on.
-                await asyncio.sleep(RETRY_S)
-            except NotFound as error:
-                self.end(error)
                 await asyncio.sleep(RETRY_S)
 
     async def _step(self) -> None:

@@ -82,7 +82,12 @@ class Executor:
     def run(self, effects: Iterable[fx.Effect]) -> None:
         """Carry them out. Never waits: what takes time goes on by itself."""
         for effect in effects:
-            self._acts[type(effect)](effect)
+            try:
+                self._acts[type(effect)](effect)
+            except Exception:
+                # One that fails must not take the others with it.
+                metrics.CORE_ERRORS.labels(self._cluster_id).inc()
+                _log.exception("effect failed", cluster_id=self._cluster_id, effect=type(effect).__name__)
 
     async def close(self) -> None:
         """Stop; what is under way is dropped."""
@@ -227,6 +232,7 @@ class Executor:
             state=progress.state,
             proof=progress.proof,
             reason=progress.reason,
+            message=progress.message,
         )
         self._answers.feed(event)
 

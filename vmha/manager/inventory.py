@@ -137,6 +137,8 @@ class InventoryDesk:
         observations = _observations(message)
         while True:
             await self._registered.wait()
+            if not self._sessions.is_current(self._session):
+                return
             try:
                 await self._store_one(message, observations)
                 return
@@ -171,11 +173,10 @@ class InventoryDesk:
 
     async def _observe(self, observations: list[VmObservation]) -> ObserveResult:
         session = self._session
-        host = self._memory.hosts[session.host_id]
         return await self._store.vms.observe(
             self._memory.cluster.cluster_id,
             session.host_id,
-            host.incarnation,
+            session.incarnation,
             observations,
             full=False,
             planned_shutdown=self._memory.planned_boots.get(session.host_id) == session.boot_id,

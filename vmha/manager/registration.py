@@ -7,7 +7,7 @@ force and re-claims what the host owns. Then, when its inventory is stored, the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Protocol, TypeVar
 
 from vmha.errors import Aborted, NotFound, Unavailable
@@ -71,6 +71,7 @@ class RegistrationDesk:
         """An agent asks for an incarnation."""
         if session.boot_token == message.boot_token:
             return
+        self.close(session)
         session.boot_token = message.boot_token
         session.offered = 0
         session.registered = False
@@ -93,19 +94,18 @@ class RegistrationDesk:
 
     def resumed(self, session: Session) -> None:
         """A hello named the incarnation in force."""
-        session.registered = True
+        session.registered, session.incarnation = True, self._memory.hosts[session.host_id].incarnation
         self._memory.registered_boots[session.host_id] = session.boot_id
 
     async def stored(self, session: Session, seen: Seen, whole: bool) -> None:
         """An inventory is in the store: tell the host what it owns and must give up."""
-        host = self._memory.hosts[session.host_id]
-        completed = self._memory.undelivered.get(session.host_id) == host.incarnation
+        completed = self._memory.undelivered.get(session.host_id) == session.incarnation
         if not whole and (completed or not seen.owners_changed):
             return
         owned = await self._store.vms.list(session.cluster_id, session.host_id)
         releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
         reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
-        updates = ownership_updates(host.incarnation, owned, releases, start_owned=whole and completed, reported=reported)
+        updates = ownership_updates(session.incarnation, owned, releases, start_owned=whole and completed, reported=reported)
         for update in updates:
             session.send(ms.ReportHealthResponse(ownership=update))
         if whole:
@@ -117,12 +117,12 @@ class RegistrationDesk:
         if task is not None:
             task.cancel()
 
-    def _start(self, session: Session, work: Awaitable[None]) -> None:
+    def _start(self, session: Session, work: Coroutine[None, None, None]) -> None:
         running = self._tasks.get(session)
         if running is not None and not running.done():
-            asyncio.ensure_future(work).cancel()
+            work.close()
             return
-        self._tasks[session] = asyncio.ensure_future(work)
+        self._tasks[session] = asyncio.create_task(work, name=f"registration {session.host_id}")
 
     async def _offer(self, session: Session, boot_token: str) -> None:
         incarnation = await self._insist(lambda: self._store.hosts.offer(session.cluster_id, session.host_id, boot_token))
@@ -145,7 +145,7 @@ class RegistrationDesk:
             session.revoke(incarnation, error.reason)
             return
         self._memory.put_registration(host_id, incarnation, session.boot_id)
-        session.offered, session.registered = 0, True
+        session.offered, session.registered, session.incarnation = 0, True, incarnation
         session.log.info("registered", incarnation=incarnation, owned=len(owned))
         self._registrar.registered(host_id, session.boot_id)
         assert self.heartbeats is not None

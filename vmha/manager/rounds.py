@@ -29,6 +29,7 @@ class Rounds:
         self._number = 0
         self._assignment: Assignment = {}
         self._task: asyncio.Task[None] | None = None
+        self._config = session_messages.agent_config(memory.cluster, memory.hosts)
 
     def start(self) -> None:
         """Draw the first round, and go on."""
@@ -47,8 +48,7 @@ class Rounds:
         self._number += 1
         self._assignment = watchgraph.draw(racks, self._memory.cluster.config.watchers, self._parts.random)
         self._drawn(self._assignment)
-        for session in self._sessions.all():
-            session.send(ms.ReportHealthResponse(assignment=self.of(session.host_id)))
+        self.push_assignments()
 
     def of(self, host_id: str) -> ms.SessionAssignment:
         """A host's part of the present round."""
@@ -60,16 +60,20 @@ class Rounds:
         """Names the round."""
         return f"{self._parts.run_id}/{self._number}"
 
-    def config(self) -> ms.AgentConfig:
-        """The cluster's configuration for agents."""
-        return session_messages.agent_config(self._memory.cluster, self._memory.hosts)
-
     def push_settings(self) -> None:
-        """Tell the agents new intervals and configuration."""
-        config = self.config()
+        """Tell the agents a new configuration, where there is one."""
+        config = session_messages.agent_config(self._memory.cluster, self._memory.hosts)
+        if config == self._config:
+            return
+        self._config = config
+        message = ms.ReportHealthResponse(config=config)
+        for session in self._sessions.all():
+            session.send(message)
+
+    def push_assignments(self) -> None:
+        """Tell the agents of the present round, with the intervals and addresses of this moment."""
         for session in self._sessions.all():
             session.send(ms.ReportHealthResponse(assignment=self.of(session.host_id)))
-            session.send(ms.ReportHealthResponse(config=config))
 
     def welcome(self, session: Session, last_stored: int, *, registration_required: bool) -> ms.SessionWelcome:
         """The answer to hello."""
@@ -78,7 +82,7 @@ class Rounds:
             manager_id=self._parts.manager_id,
             last_stored_sequence=last_stored,
             assignment=self.of(session.host_id),
-            config=self.config(),
+            config=self._config,
             registration_required=registration_required,
             cluster_id=session.cluster_id,
         )

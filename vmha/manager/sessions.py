@@ -23,6 +23,7 @@ class Session:
 
     Attributes:
         registered: The agent speaks for the incarnation in force.
+        incarnation: For which it speaks, or spoke last; 0 before.
         boot_token: Of the registration that it asked for; empty when none is under way.
         offered: The incarnation that was offered to it; 0 when none was.
         held: Its newest heartbeat, while a decision about its host, or its registration, is on its way to the store.
@@ -38,6 +39,7 @@ class Session:
         self.instance_id = hello.agent_instance_id
         self.self_fencing = hello.self_fencing
         self.registered = False
+        self.incarnation = 0
         self.boot_token = ""
         self.offered = 0
         self.held: ms.AgentHeartbeat | None = None

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from vmha.errors import PreconditionFailed, Unavailable
+from vmha.errors import Unavailable, VmhaError
 from vmha.manager import metrics
 from vmha.store import Store
 
@@ -83,10 +83,14 @@ class StoreWatch:
                 await self._store.check_policy()
                 if self.back is not None:
                     await self.back()
-            except (Unavailable, PreconditionFailed) as error:
+            except Unavailable:
                 metrics.STORE_ERRORS.inc()
-                if isinstance(error, PreconditionFailed):
-                    _log.error("store is not usable", reason=error.reason, message=error.message)
+                continue
+            except VmhaError as error:
+                _log.error("store is not usable", reason=error.reason, message=error.message)
+                continue
+            except Exception:
+                _log.exception("store cannot be compared with what is remembered")
                 continue
             _log.info("store answers again")
             self._set(True)
