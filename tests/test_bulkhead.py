@@ -69,6 +69,20 @@ async def test_a_call_that_no_thread_took_is_not_made_later() -> None:
     assert ran == []
 
 
+async def test_a_cancelled_call_takes_no_thread_along() -> None:
+    """Whoever waited was cancelled while the call hangs: it counts as lost, and the next call runs."""
+    bulkhead, gate = Bulkhead("h2", size=1), threading.Event()
+    waiting = asyncio.create_task(bulkhead.run(gate.wait, 5.0))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert bulkhead.lost_calls == 1
+    assert await bulkhead.run(lambda: "ok", 1.0) == "ok"
+    gate.set()
+
+
 async def test_lost_calls_are_bounded() -> None:
     """A host on which everything hangs gets no more threads until one comes back."""
     bulkhead, gate = Bulkhead("h2", size=1, max_lost=2), threading.Event()

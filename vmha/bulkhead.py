@@ -113,19 +113,22 @@ class Bulkhead:
         try:
             done, _ = await asyncio.wait([future], timeout=timeout_s)
         except asyncio.CancelledError:
-            call.drop()
-            future.add_done_callback(self._returned)
+            if not call.drop():
+                self._lose(crew, future)  # it may hang for ever: the next ones need threads
             raise
         if done:
             return future.result()  # type: ignore[return-value]
         if call.drop():
             raise CallNotMade(f"no thread for {self._name} was free within {timeout_s:g} s")
+        self._lose(crew, future)
+        raise CallLost(f"{self._name} gave no answer within {timeout_s:g} s")
+
+    def _lose(self, crew: _Crew, future: asyncio.Future[object]) -> None:
         self._lost.add(future)
         future.add_done_callback(self._returned)
         if crew is self._crew:
             crew.abandon()
             self._crew = _Crew(self._name, self._size)
-        raise CallLost(f"{self._name} gave no answer within {timeout_s:g} s")
 
     def _returned(self, future: asyncio.Future[object]) -> None:
         self._lost.discard(future)

@@ -95,6 +95,7 @@ class Orders:
         record = await self._store.evacuations.get(cluster_id, evacuation_id)
         self._supervisor.ensure(record)
         while True:
+            rang = self._supervisor.bell.next(evacuation_id)
             steps = await self._store.evacuations.history(cluster_id, evacuation_id, after_sequence)
             for step in steps:
                 yield step
@@ -104,7 +105,8 @@ class Orders:
                 return
             if self._supervisor.draining:
                 raise Unavailable("DRAINING", "the evacuator is shutting down; ask another, or again")
-            await self._supervisor.bell.wait(evacuation_id, POLL_S)
+            if not steps:
+                await self._supervisor.bell.wait(rang, POLL_S)
             await asyncio.sleep(GATHER_S)
 
     async def _has_ended(self, record: EvacuationRecord, after_sequence: int) -> bool:

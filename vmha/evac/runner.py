@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from vmha.clock import Clock
-from vmha.errors import Unavailable
+from vmha.errors import NotFound, Unavailable
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.metrics import Metrics
@@ -64,9 +64,7 @@ class Runner:
         self._tasks: dict[asyncio.Task[None], fx.Effect] = {}
         self._draining = asyncio.Event()
         self._operator_told = False
-        self._log = structlog.get_logger("vmha.evac").bind(
-            cluster=record.cluster_id, host=record.host_id, incident=record.evacuation_id
-        )
+        self._log = structlog.get_logger("vmha.evac")  # the supervisor has bound cluster, host and incident
 
     async def run(self) -> bool:
         """Runs until the evacuation has ended (True) or the runner was told to drain (False). The lock is held already.
@@ -218,7 +216,10 @@ class Runner:
         record = await self._edges.store.evacuations.get(*self._id)
         if record.cancel_requested:
             self._put(ev.CancelRequested(reason=record.message))
-        host = await self._edges.store.hosts.get(record.cluster_id, record.host_id)
+        try:
+            host = await self._edges.store.hosts.get(record.cluster_id, record.host_id)
+        except NotFound:
+            return  # deleted; its VMs are moved all the same
         confirmed = bool(host.confirmed_off_by) and host.confirmed_off_epoch == record.fence_epoch
         if confirmed and not self._operator_told and record.state.is_proven and record.proof is not ProofKind.OPERATOR:
             self._operator_told = True

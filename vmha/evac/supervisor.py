@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -26,7 +27,8 @@ class Bell:
     """Tells those who stream an evacuation that its journal has grown."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Event] = {}
+        # Only those who wait keep an event alive.
+        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def ring(self, evacuation_id: str) -> None:
         """Wakes all that wait for this evacuation."""
@@ -39,9 +41,16 @@ class Bell:
         for evacuation_id in list(self._waiting):
             self.ring(evacuation_id)
 
-    async def wait(self, evacuation_id: str, timeout_s: float) -> None:
-        """Returns at the next ring, or after timeout_s: another process may be writing."""
-        event = self._waiting.setdefault(evacuation_id, asyncio.Event())
+    def next(self, evacuation_id: str) -> asyncio.Event:
+        """Set at the next ring after this call. Taken before the journal is read, no step is missed."""
+        event = self._waiting.get(evacuation_id)
+        if event is None:
+            event = self._waiting[evacuation_id] = asyncio.Event()
+        return event
+
+    @staticmethod
+    async def wait(event: asyncio.Event, timeout_s: float) -> None:
+        """Returns when it rang, or after timeout_s: another process may be writing."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await event.wait()
