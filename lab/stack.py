@@ -218,7 +218,14 @@ class Stack:
 
     def wait_state(self, host_id: str, state: str, timeout_s: float) -> float:
         """Wait until the manager shows a host in a state."""
-        return self.wait(lambda: self.host_state(host_id) == state, timeout_s, f"{host_id} is {state}")
+        return self.wait(lambda: self._shows(host_id, state), timeout_s, f"{host_id} is {state}")
+
+    def _shows(self, host_id: str, state: str) -> bool:
+        try:
+            return self.host_state(host_id) == state
+        except grpc.RpcError:
+            # The manager is just starting, or was killed by the test.
+            return False
 
     def wait_settled(self, guests: int, timeout_s: float = 60) -> None:
         """Wait until HA is active, learning over, every host healthy and registered, every guest owned and running."""
