@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -220,6 +222,48 @@ async def test_redis_outage_stops_decisions_but_no_heartbeats(
 
     await until(alarmed)
     await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 5))
+
+
+async def test_session_opened_in_an_outage_resumes(world: World, agents: dict[str, Agent], redis_server: RedisServer) -> None:
+    """A known agent that reconnects while Redis is away is welcomed, resumes and is acknowledged: its host must not seem dead."""
+    agent = agents["h2"]
+    redis_server.stop()
+    await agent.vanish()
+    again = world.agent("h2", boot_id=agent.boot_id, incarnation=agent.incarnation)
+    welcome = await again.connect()
+    world.settle(again)
+    await until(_more_acks(again, 10))
+    redis_server.start()
+
+    assert not welcome.registration_required
+    assert again.error is None
+
+
+async def test_a_confirmation_without_answer_is_never_contradicted(
+    world: World, agents: dict[str, Agent], redis_server: RedisServer
+) -> None:
+    """R17: Redis hangs while a failure is confirmed and the host comes back: it gets acks or there is an incident, never both."""
+    dead = agents["h1"]
+    await world.cut_power(dead)
+    await world.state("h1", HostState.SUSPECT, HostState.COOLDOWN)
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    try:
+        back = world.agent("h1", boot_id=dead.boot_id, incarnation=dead.incarnation)
+        # The confirmation is asked for about now, and gets no answer for a second.
+        await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 10))
+        await back.connect()
+        back.keep_beating()
+        await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 20))
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+
+    async def decided() -> bool:
+        return bool(back.acks) or any(m.WhichOneof("payload") == "revoked" for m in back.received)
+
+    await until(decided)
+    await until(_more_acks(agents["h2"], len(agents["h2"].acks) + 20))
+    incidents = await world.store.incidents.open(CLUSTER)
+    assert bool(back.acks) != bool(incidents)
 
 
 async def test_inventory_of_an_outage_is_stored_afterwards(
