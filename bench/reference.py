@@ -2,8 +2,8 @@
 
     python -m bench.reference [--cuts 10] [--at-once 5]
 
-Labs run side by side, for a cluster with these timers waits nearly all of the time. The manager's learning time, which only matters
-after its start, is shortened; everything else is the standard profile.
+Labs run side by side: a cluster with these timers waits nearly all of the time. The learning time of the manager, which matters
+only after its start, is shortened; everything else is the standard profile.
 """
 
 from __future__ import annotations
