@@ -187,6 +187,9 @@ class Votes:
             return CountedVote(vote=vote, discredit=discredit)
         # The first missing heartbeat came this much later: what was met until then may have been the host's last moment.
         before = vote.seen_at < weights.silent_since + weights.timers.heartbeat_interval_s + weights.timers.probe_timeout_s
+        if before and vote.retired_at is not None:
+            # No other word will follow, so that there is none means nothing.
+            return CountedVote(vote=vote, discredit="WATCHES_OTHERS")
         return CountedVote(vote=vote, pending=before and now < weights.silent_since + verdict_s(weights.timers))
 
     def _discredit(self, vote: Vote, host_id: str, weights: Weights, now: float) -> str:
