@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from tests.agent.conftest import VM1, VM2, running
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.hypervisor import DomainChange, HypervisorRefused, LocalHypervisor
+from vmha.agent.libvirt_connection import Connection
 from vmha.agent.libvirt_port import LibvirtPort
 from vmha.agent.metrics import Metrics
 from vmha.clock import SystemClock
@@ -254,3 +256,27 @@ async def test_a_libvirt_that_is_not_there_is_tried_again(monkeypatch: pytest.Mo
             await port.facts()
         fail.clear()
         await until(lambda: ear.ups == 1)
+
+
+async def test_a_connection_is_closed_only_when_nobody_uses_it() -> None:
+    """Dropped in the middle of a call: the call ends as it would, nothing new begins, and then libvirt lets go."""
+    connection = await asyncio.to_thread(Connection.open, "test:///default", lambda *_: None, lambda: None)
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(handle: Any) -> int:
+        begun.set()
+        gate.wait(5)
+        return int(handle.getLibVersion())
+
+    call = asyncio.create_task(asyncio.to_thread(connection.use, slow))
+    await until(begun.is_set)
+    connection.drop()
+    connection.drop()
+    assert connection._handle._o is not None
+    with pytest.raises(libvirt.libvirtError):
+        connection.use(lambda handle: handle.getLibVersion())
+    gate.set()
+
+    assert await call > 0
+    await until(lambda: connection._handle._o is None)
+    assert not connection.is_alive()

@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import libvirt
 import structlog
 
 from vmha.agent import libvirt_calls
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
+from vmha.agent.libvirt_connection import Connection
 from vmha.agent.metrics import Metrics
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 from vmha.errors import NotFound, Unavailable
@@ -32,8 +32,6 @@ QUESTION_TIMEOUT_S: Final = 10.0
 LIST_TIMEOUT_S: Final = 60.0
 ACT_TIMEOUT_S: Final = 60.0
 """destroy of a guest whose QEMU hangs takes 11 s."""
-KEEPALIVE: Final = (5, 3)
-"""Seconds between two keepalives, and how many may stay unanswered."""
 RECONNECT_S: Final = (0.2, 5.0)
 CHECK_INTERVAL_S: Final = 10.0
 _BROKEN: Final = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
@@ -44,15 +42,13 @@ _log = structlog.get_logger("vmha.agent")
 class LibvirtPort:
     """See `LocalHypervisor`."""
 
-    def __init__(self, uri: str, metrics: Metrics, *, threads: int = 4, question_timeout_s: float = QUESTION_TIMEOUT_S) -> None:
+    def __init__(self, uri: str, metrics: Metrics, *, threads: int = 6, question_timeout_s: float = QUESTION_TIMEOUT_S) -> None:
         start_libvirt_events()
         self._uri = uri
         self._metrics = metrics
         self._question_timeout_s = question_timeout_s
-        # The test driver has no keepalive and lives in this process.
-        self._is_test = urlsplit(uri).scheme == "test"
         self._bulkhead = Bulkhead("local libvirt", size=threads)
-        self._connection: Any = None
+        self._connection: Connection | None = None
         self._lost = asyncio.Event()
 
     @property
@@ -73,7 +69,7 @@ class LibvirtPort:
                 first, cap = RECONNECT_S
                 await asyncio.sleep(random.uniform(first / 2, min(cap, first * 2 ** min(attempts, 10))))
         finally:
-            self._drop(self._connection)
+            self._drop()
             self._bulkhead.close()
 
     async def facts(self) -> HostFacts:
@@ -126,14 +122,14 @@ class LibvirtPort:
         if connection is None:
             raise Unavailable("LIBVIRT_UNAVAILABLE", "there is no connection to libvirt")
         try:
-            return await self._bulkhead.run(lambda: question(connection), timeout_s)
+            return await self._bulkhead.run(lambda: connection.use(question), timeout_s)
         except CallNotMade as error:
             raise Unavailable("LIBVIRT_UNAVAILABLE", str(error)) from None
         except CallLost as error:
             self._give_up(connection)
             raise Unavailable("LIBVIRT_UNAVAILABLE", str(error)) from None
         except libvirt.libvirtError as error:
-            if error.get_error_domain() in _BROKEN or not connection.isAlive():
+            if error.get_error_domain() in _BROKEN or not connection.is_alive():
                 self._give_up(connection)
                 raise Unavailable("LIBVIRT_UNAVAILABLE", libvirt_calls.text(error)) from None
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -142,9 +138,10 @@ class LibvirtPort:
 
     # The connection
 
-    async def _open(self, watcher: Watcher, attempts: int) -> Any:
+    async def _open(self, watcher: Watcher, attempts: int) -> Connection | None:
         loop = asyncio.get_running_loop()
         self._lost = lost = asyncio.Event()
+        late = threading.Event()
 
         def changed(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
             _on_loop(loop, watcher.domain_changed, domain.UUIDString(), libvirt_calls.change(event, detail))
@@ -152,25 +149,22 @@ class LibvirtPort:
         def closed() -> None:
             _on_loop(loop, lost.set)
 
+        def open_it() -> Connection:
+            connection = Connection.open(self._uri, changed, closed)
+            if late.is_set():
+                connection.drop()
+            return connection
+
         try:
-            connection = await self._bulkhead.run(lambda: self._open_blocking(changed, closed), OPEN_TIMEOUT_S)
+            return await self._bulkhead.run(open_it, OPEN_TIMEOUT_S)
         except (CallLost, CallNotMade) as error:
+            late.set()
             self._say_away(attempts, str(error))
         except libvirt.libvirtError as error:
             self._say_away(attempts, libvirt_calls.text(error))
-        else:
-            return connection
         return None
 
-    def _open_blocking(self, changed: Callable[..., None], closed: Callable[[], None]) -> Any:
-        connection = libvirt.open(self._uri)
-        if not self._is_test:
-            connection.setKeepAlive(*KEEPALIVE)
-            connection.registerCloseCallback(lambda *_: closed(), None)
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None)
-        return connection
-
-    async def _attend(self, connection: Any, watcher: Watcher) -> None:
+    async def _attend(self, connection: Connection, watcher: Watcher) -> None:
         self._connection = connection
         self._metrics.libvirt_connects.inc()
         self._metrics.libvirt_up.set(1)
@@ -183,41 +177,31 @@ class LibvirtPort:
                         await self._lost.wait()
         finally:
             self._metrics.libvirt_up.set(0)
-            self._drop(connection)
+            self._drop()
             watcher.disconnected()
         _log.warning("libvirt_away", uri=_shown(self._uri))
 
-    async def _answers(self, connection: Any) -> bool:
+    async def _answers(self, connection: Connection) -> bool:
         try:
-            await self._bulkhead.run(connection.getLibVersion, self._question_timeout_s)
-        except (CallLost, CallNotMade, libvirt.libvirtError):
+            await self._bulkhead.run(lambda: connection.use(lambda handle: handle.getLibVersion()), self._question_timeout_s)
+        except CallNotMade:
+            return not self._bulkhead.lost_calls  # all threads are at work, and none of them hangs
+        except (CallLost, libvirt.libvirtError):
             return False
         return True
 
-    def _give_up(self, connection: Any) -> None:
+    def _give_up(self, connection: Connection) -> None:
         if connection is self._connection:
             self._lost.set()
 
-    def _drop(self, connection: Any) -> None:
-        if connection is None:
-            return
-        self._connection = None
-        # Closing asks the daemon; one that hangs would hold whoever lets go last. Keepalive ends that within 20 s.
-        threading.Thread(target=_close, args=([connection],), name="libvirt-close", daemon=True).start()
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
 
     def _say_away(self, attempts: int, error: str) -> None:
         if attempts == 0 or attempts % 20 == 0:
             _log.warning("libvirt_unreachable", uri=_shown(self._uri), error=error, attempts=attempts)
-
-
-def _close(held: list[Any]) -> None:
-    connection = held.pop()
-    # Callbacks hold the connection: without this it would never be closed.
-    for callback in list(getattr(connection, "domainEventCallbackID", ())):
-        with suppress(libvirt.libvirtError):
-            connection.domainEventDeregisterAny(callback)
-    with suppress(libvirt.libvirtError):
-        connection.unregisterCloseCallback()
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: str | DomainChange) -> None:
