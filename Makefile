@@ -15,8 +15,8 @@ apt: ## install the Debian packages (root only; quick when they are there)
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install -q --require-hashes -r requirements-dev.lock
-	@$(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m pip install -q --use-pep517 --require-hashes -r requirements-dev.lock
+	@$(VENV)/bin/python -m pip install -q --no-deps -e .
 	@touch $@
 
 setup: apt ## everything that test and demo need

@@ -28,6 +28,8 @@ from lab.system import SEARCH, LabError, environment, wait_for
 
 LIBVIRT_PORT, EXPORTER_PORT, AGENT_PORT = 16509, 9177, 7401
 POLL_S = 0.05
+SAMPLE = "test"
+"""The driver's own domain: there from the start, with the same UUID on every host."""
 NEEDED = {
     "libvirtd": "libvirt-daemon",
     "prometheus-libvirt-exporter": "prometheus-libvirt-exporter",
@@ -105,8 +107,7 @@ class PaperHost:
                 f"--libvirt.uri={self.libvirt_uri}",
             ],
         )
-        # The driver's sample domain has the same UUID on every host.
-        self.virsh("destroy test ; undefine test")
+        self.virsh(f"destroy {SAMPLE} ; undefine {SAMPLE}")
         if self.agent:
             self._start("agent", self.agent)
 
@@ -196,11 +197,13 @@ class PaperBeats:
                     places.append(host)
 
     def _watch(self, host: PaperHost) -> None:
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
         with suppress(libvirt.libvirtError):
             connection = libvirt.open(host.libvirt_uri)
             while not self._ended.wait(POLL_S):
                 for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
-                    self._see(domain.name(), host.name)
+                    if domain.name() != SAMPLE:
+                        self._see(domain.name(), host.name)
 
     def _see(self, name: str, host: str) -> None:
         seen = self._seen.setdefault(name, [])
