@@ -67,6 +67,8 @@ class PaperHost:
     agent: Sequence[str] | None = None
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     silence: list[socket.socket] = field(default_factory=list)
+    keeper: libvirt.virConnect | None = None
+    """The driver forgets everything when its last connection closes."""
 
     @property
     def peer_address(self) -> str:
@@ -107,6 +109,7 @@ class PaperHost:
                 f"--libvirt.uri={self.libvirt_uri}",
             ],
         )
+        self.keeper = libvirt.open(self.libvirt_uri)
         self.virsh(f"destroy {SAMPLE} ; undefine {SAMPLE}")
         if self.agent:
             self._start("agent", self.agent)
@@ -117,6 +120,7 @@ class PaperHost:
             process.send_signal(signal.SIGKILL)
             process.wait(5)
         self.daemons.clear()
+        self.keeper = None
         self.power_file.write_text("off")
         for port in (EXPORTER_PORT, AGENT_PORT, LIBVIRT_PORT):
             self.silence += _black_hole(self.address, port)
