@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from vmha.manager.verdict import Finding, Scouting, find
@@ -68,3 +70,26 @@ def test_each_row(votes: Tally, own: PeerVerdict | None, scouting: Scouting | No
 def test_scouts_need_80_percent(timeouts: int, asked: int, silent: bool) -> None:
     """80 % of those that were asked; who does not answer does not count as silence."""
     assert Scouting(asked=asked, timeouts=timeouts).silent is silent
+
+
+def test_suspect_needs_the_evidence_in_every_combination() -> None:
+    """Over all evidence: SUSPECT only with our own time-out, a quorum of time-outs, no life, nothing pending, at most one "up"."""
+    scoutings = [None] + [
+        Scouting(asked=asked, timeouts=timeouts, alive=alive, ended=ended)
+        for asked, timeouts, alive, ended in product((2, 5), range(6), range(2), (False, True))
+        if timeouts + alive <= asked
+    ]
+    found = 0
+    for timeouts, ups, refused, pending, own, scouting, quorum in product(
+        range(5), range(3), range(2), range(2), [None, *P], scoutings, range(1, 4)
+    ):
+        votes = tally(timeouts=timeouts, ups=ups, refused=refused, pending=pending)
+        if find(votes, quorum, own, scouting) is not F.SUSPECT:
+            continue
+        found += 1
+        assert own is P.TIMEOUT and not refused and not pending and ups <= 1
+        assert timeouts >= quorum or (scouting is not None and scouting.timeouts >= quorum)
+        if ups:
+            assert scouting is not None and scouting.ended and not scouting.alive
+            assert scouting.timeouts >= 0.8 * scouting.asked
+    assert found

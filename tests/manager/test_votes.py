@@ -156,3 +156,32 @@ def test_a_verdict_is_there_before_the_stream_is_long_stale() -> None:
     """The wait for the last watcher's verdict is short beside what follows: 22 s and 2.8 s."""
     assert verdict_s(STANDARD_TIMERS) == 22.0
     assert verdict_s(FAST_TIMERS) == pytest.approx(2.8)
+
+
+def test_a_former_watchers_word_of_life_before_the_silence_is_not_waited_for() -> None:
+    """Nothing would follow from it, so that nothing follows means nothing: neither life nor pending."""
+    votes = Votes()
+    votes.put("a", [seen(verdict=P.OK), seen("other", P.OK)], NOW - 60)
+    votes.draw({"a": ("other",)}, NOW - 5)
+
+    assert discredits(weigh(votes, silent_since=NOW - 15)) == {"a": "WATCHES_OTHERS"}
+
+
+def test_a_late_report_of_an_earlier_round_is_a_former_watchers_word() -> None:
+    """What an agent says of hosts that it is not assigned ends with that report."""
+    votes = Votes()
+    votes.put("a", [seen(), seen("other", P.OK)], NOW, assigned=("other",))
+
+    assert weigh(votes, now=NOW + 1).timeouts == 1
+    assert weigh(votes, now=NOW + 1 + verdict_s(STANDARD_TIMERS)).timeouts == 0
+
+
+def test_a_watcher_that_is_drawn_again_counts_in_full_again() -> None:
+    """Its next report renews its word."""
+    votes = Votes()
+    votes.put("a", [seen(verdict=P.OK)], NOW - 40)
+    votes.draw({"a": ("other",)}, NOW - 30)
+    votes.draw({"a": (HOST,)}, NOW - 20)
+    votes.put("a", [seen()], NOW, assigned=(HOST,))
+
+    assert weigh(votes, now=NOW + STANDARD_TIMERS.report_interval_s).timeouts == 1
