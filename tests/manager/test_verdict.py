@@ -73,7 +73,7 @@ def test_scouts_need_80_percent(timeouts: int, asked: int, silent: bool) -> None
 
 
 def test_suspect_needs_the_evidence_in_every_combination() -> None:
-    """Over all evidence: SUSPECT needs our own time-out, a quorum of time-outs, no life, nothing pending, and one "up" at most."""
+    """SUSPECT needs our own time-out, a quorum of time-outs, no life, nothing pending, and one "up" at most."""
     scoutings = [None] + [
         Scouting(asked=asked, timeouts=timeouts, alive=alive, ended=ended)
         for asked, timeouts, alive, ended in product((2, 5), range(6), range(2), (False, True))
