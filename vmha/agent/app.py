@@ -15,6 +15,7 @@ from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import LocalHypervisor
 from vmha.agent.identity import Identity
 from vmha.agent.link import LEAVE_WITHIN_S, Link, end_within
+from vmha.agent.managers import GrpcManagers, Managers
 from vmha.agent.metrics import Metrics
 from vmha.agent.ownership import Ownership
 from vmha.agent.prober import Prober
@@ -62,7 +63,9 @@ async def run(
         if probe is None:
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
-        agent = Parts(settings, state, clock, metrics, hypervisor or _libvirt(settings, metrics), probe)
+        agent = Parts(
+            settings, state, clock, metrics, hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls)
+        )
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
         server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
@@ -86,6 +89,7 @@ class Parts:
         metrics: Metrics,
         hypervisor: LocalHypervisor,
         probe: ExporterProbe,
+        managers: Managers,
     ) -> None:
         locks = VmLocks()
         self.guests = Guests(hypervisor, clock, metrics)
@@ -101,7 +105,7 @@ class Parts:
             ownership=self.ownership,
             autostart=self.autostart,
         )
-        self.link = Link(desk, settings.managers, settings.tls)
+        self.link = Link(desk, settings.managers, managers)
 
     async def serve(
         self, stop: asyncio.Event, shutdown: asyncio.Event, host_is_stopping: Callable[[], Awaitable[bool]]

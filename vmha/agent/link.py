@@ -16,16 +16,14 @@ import grpc
 import structlog
 
 from vmha.agent import messages
+from vmha.agent.managers import ManagerConnection, Managers
 from vmha.agent.session import Desk, Session
 from vmha.errors import VmhaError
 from vmha.model import GoodbyeReason
-from vmha.rpc.channel import open_channel
 from vmha.rpc.checks import valid_target
 from vmha.rpc.errors import from_rpc_error
 from vmha.rpc.scalars import seconds
-from vmha.rpc.tls import TlsFiles
 from vmha.v1 import manager_service_pb2 as ms
-from vmha.v1.manager_service_pb2_grpc import ManagerServiceStub
 
 if TYPE_CHECKING:
     from vmha.v1.manager_service_pb2_grpc import ManagerServiceAsyncStub
@@ -45,10 +43,10 @@ _log = structlog.get_logger("vmha.agent")
 class Link:
     """The agent's way to its managers."""
 
-    def __init__(self, desk: Desk, managers: Sequence[str], tls: TlsFiles | None = None) -> None:
+    def __init__(self, desk: Desk, targets: Sequence[str], managers: Managers) -> None:
         self._desk = desk
-        self._managers = list(managers)
-        self._tls = tls
+        self._targets = list(targets)
+        self._managers = managers
         self._metrics = desk.identity.metrics
         self._place = 0
         self._redirect = ""
@@ -64,7 +62,7 @@ class Link:
         """Keep a session until cancelled, or until `say_goodbye`."""
         try:
             while not self._is_leaving():
-                target = self._redirect or self._managers[self._place % len(self._managers)]
+                target = self._redirect or self._targets[self._place % len(self._targets)]
                 self._redirect = ""
                 older = self._sessions[-1:]
                 drained = await self._hold(target, older)
@@ -88,12 +86,11 @@ class Link:
     async def _hold(self, target: str, older: Sequence[Session]) -> bool:
         """Hold one session to its end, or until it is drained. Returns whether it was drained."""
         opened_at = self._desk.identity.clock.now()
-        channel = open_channel(target, self._tls)
-        stub = ManagerServiceStub(channel)
-        session = Session(self._desk, stub.ReportHealth())
+        connection = self._managers.connect(target)
+        session = Session(self._desk, connection.stub.ReportHealth())
         self._sessions.append(session)
-        running = asyncio.create_task(self._serve(session, channel, target), name=f"session with {target}")
-        poll = asyncio.create_task(self._poll(session, stub), name=f"peers from {target}")
+        running = asyncio.create_task(self._serve(session, connection, target), name=f"session with {target}")
+        poll = asyncio.create_task(self._poll(session, connection.stub), name=f"peers from {target}")
         drained = asyncio.create_task(self._drained(session, older), name=f"drain of {target}")
         try:
             await asyncio.wait([running, drained], return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +99,7 @@ class Link:
                 running.result()
                 return False
             self._place += 1
-            if len(self._managers) == 1:
+            if len(self._targets) == 1:
                 session.leave(None)
             self._leaving.add(running)
             running.add_done_callback(self._leaving.discard)
@@ -117,7 +114,7 @@ class Link:
                 await asyncio.gather(running, return_exceptions=True)
             await asyncio.gather(poll, drained, return_exceptions=True)
 
-    async def _serve(self, session: Session, channel: grpc.aio.Channel, target: str) -> None:
+    async def _serve(self, session: Session, connection: ManagerConnection, target: str) -> None:
         try:
             await session.run()
         except VmhaError as error:
@@ -129,7 +126,7 @@ class Link:
         finally:
             self._sessions.remove(session)
             self._metrics.session_open.set(any(other.welcomed.is_set() for other in self._sessions))
-            await channel.close()
+            await connection.close()
 
     async def _drained(self, session: Session, older: Sequence[Session]) -> None:
         await session.welcomed.wait()
