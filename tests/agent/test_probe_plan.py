@@ -183,3 +183,17 @@ def test_a_quicker_rhythm_takes_hold_at_once() -> None:
     deadline = plan.deadline()
     assert deadline is not None
     assert deadline <= 0.7
+
+
+def test_a_probe_that_says_nothing_counts_for_nothing() -> None:
+    """Two misses, a probe that this process itself held up, and a third miss: silence after the third, not before."""
+    walk = Walk()
+    walk.answer(TIMEOUT)
+    walk.answer(TIMEOUT)
+    at = walk.plan.deadline()
+    assert at is not None
+    (probe,) = started(walk.plan.tick(at))
+
+    assert walk.plan.event(ProbeEnded(host_id="h2", number=probe.number, verdict=None), at + 9.0) == []
+    assert walk.plan.observations(at + 9.0) == []
+    assert walk.answer(TIMEOUT) is TIMEOUT

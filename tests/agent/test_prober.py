@@ -17,6 +17,19 @@ from vmha.model import PeerVerdict
 from vmha.probe import HttpExporterProbe, ProbeResult
 
 
+class LateClock:
+    """A clock that jumps: the process stood still meanwhile."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def now(self) -> float:
+        return SystemClock().now() + self.ahead_s
+
+    def wall(self) -> float:
+        return SystemClock().wall()
+
+
 class ScriptedProbe:
     """Answers by target; a target that hangs answers never."""
 
@@ -126,3 +139,22 @@ async def test_s03_a_real_exporter_is_asked_directly(up: str, verdict: PeerVerdi
     finally:
         await probe.close()
         await runner.cleanup()
+
+
+async def test_a_process_that_stood_still_accuses_nobody() -> None:
+    """Timeouts that are noticed much too late are no misses: neither the plan's nor a scout's."""
+    clock, probe = LateClock(), ScriptedProbe(h2=PeerVerdict.TIMEOUT)
+    prober = Prober(probe, clock, Metrics(clock))
+    ask = probe.probe
+
+    async def late(target: str, timeout_s: float) -> ProbeResult:
+        clock.ahead_s += 10.0
+        return await ask(target, timeout_s)
+
+    probe.probe = late  # type: ignore[method-assign]
+    assert await prober.scout([PeerTarget(host_id="h2", probe_target="h2")]) == []
+    prober.assign(assigned("h2"))
+    async with running(prober.run()):
+        await until(lambda: probe.asked.count("h2") > 12)
+
+    assert verdicts(prober) == {}

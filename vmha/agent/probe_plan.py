@@ -38,11 +38,11 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEnded:
-    """Event: the probe `number` of a peer has ended."""
+    """Event: the probe `number` of a peer has ended. `verdict` is None when it says nothing: this process itself was too late."""
 
     host_id: str
     number: int
-    verdict: PeerVerdict
+    verdict: PeerVerdict | None
     round_trip_s: float | None = None
 
 
@@ -172,6 +172,8 @@ class ProbePlan:
             return []  # of an earlier drawing
         peer.running = 0
         answer = ended.verdict
+        if answer is None:
+            return []
         peer.run = (answer, peer.run[1] + 1 if peer.run[0] is answer else 1)
         peer.not_ok = 0 if answer is PeerVerdict.OK else peer.not_ok + 1
         if ended.round_trip_s is not None:

@@ -17,6 +17,9 @@ from vmha.probe import ExporterProbe, ProbeResult
 MAX_PARALLEL: Final = 64
 """Probes under way at a time. Agents watch some five peers; a committee's scouts are not many more."""
 
+LATE_S: Final = 0.25
+"""A probe ends within three times its timeout (vmha.probe). One that ends this much later was held up by this process itself."""
+
 _log = structlog.get_logger("vmha.agent")
 
 
@@ -71,7 +74,8 @@ class Prober:
 
     async def scout(self, peers: Iterable[PeerTarget]) -> list[Observation]:
         """Probe these now. Like the plan it takes `probe_misses` timeouts in a row to say TIMEOUT; anything else says itself."""
-        return list(await asyncio.gather(*(self._scout(peer) for peer in peers)))
+        seen = await asyncio.gather(*(self._scout(peer) for peer in peers))
+        return [observation for observation in seen if observation is not None]
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -105,31 +109,49 @@ class Prober:
 
     async def _probe_once(self, start: StartProbe) -> None:
         result = await self._ask(start.host_id, start.target, start.timeout_s)
-        ended = ProbeEnded(host_id=start.host_id, number=start.number, verdict=result.verdict, round_trip_s=result.round_trip_s)
+        ended = ProbeEnded(
+            host_id=start.host_id,
+            number=start.number,
+            verdict=None if result is None else result.verdict,
+            round_trip_s=None if result is None else result.round_trip_s,
+        )
         self._carry_out(self._plan.event(ended, self._clock.now()))
         self._wake.set()
 
-    async def _ask(self, host_id: str, target: str, timeout_s: float) -> ProbeResult:
+    async def _ask(self, host_id: str, target: str, timeout_s: float) -> ProbeResult | None:
+        """Probe once. None: a timeout that came so late that this process was standing still; it says nothing about the peer."""
         try:
             async with self._room:
+                began = self._clock.now()
                 result = await self._probe.probe(target, timeout_s)
+                took = self._clock.now() - began
         except Exception as error:
             # A fault of this process is no evidence against the peer.
             _log.exception("probe_failed", peer=host_id, target=target)
             result = ProbeResult(verdict=PeerVerdict.DEGRADED, detail=f"the probe itself failed: {type(error).__name__}")
+            took = 0.0
         self._metrics.probed(host_id, result)
+        if result.verdict is PeerVerdict.TIMEOUT and took > 3 * timeout_s + LATE_S:
+            _log.warning("probe_void", peer=host_id, took_s=round(took, 3))
+            return None
         if result.detail:
             _log.debug("probe", peer=host_id, verdict=str(result.verdict), detail=result.detail)
         return result
 
-    async def _scout(self, peer: PeerTarget) -> Observation:
-        count, ended, result = 0, 0.0, ProbeResult(verdict=PeerVerdict.TIMEOUT)
-        for _ in range(max(1, self._assigned.probe_misses)):
+    async def _scout(self, peer: PeerTarget) -> Observation | None:
+        misses, count, ended = max(1, self._assigned.probe_misses), 0, 0.0
+        for _ in range(2 * misses):
             result = await self._ask(peer.host_id, peer.probe_target, self._assigned.probe_timeout_s)
+            if result is None:
+                continue
             ended, count = self._clock.now(), count + 1
             if result.verdict is not PeerVerdict.TIMEOUT:
                 count = 1
                 break
+            if count == misses:
+                break
+        else:
+            return None
         return Observation(
             host_id=peer.host_id,
             verdict=result.verdict,
