@@ -42,7 +42,7 @@ class Moved:
 def main() -> int:
     """Run the demo; returns the exit code."""
     arguments = _arguments()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         with _lab(console) as lab:
             return _run(console, lab, arguments.profile)
@@ -85,7 +85,7 @@ def _run(console: Console, lab: Lab | PaperLab, profile: str) -> int:
         console.print(f"settled {time.monotonic() - started:.0f} s after the start; HA is active\n")
         moved = _lose_a_host(console, stack, placed, RECOVER_S[profile])
         lab.beats.check()
-    _show(console, moved)
+    _show(console, moved, beats=isinstance(lab, Lab))
     console.print("everything was taken down: no process, namespace, bridge or mount is left")
     return 0
 
@@ -98,6 +98,9 @@ def _lose_a_host(console: Console, stack: Stack, placed: dict[str, str], timeout
         stack.lab.host(VICTIM).kill()
         stack.wait(lambda: all(stack.lab.beats.after(name, cut_at) for name in victims), timeout_s, "every guest beats elsewhere")
         stack.wait_state(VICTIM, "EVACUATED", 30)
+        # Its event is the last line of the story.
+        told = stack.events.host_state_at
+        stack.wait(lambda: told(VICTIM, "EVACUATED", cut_at) is not None, 5, "the events are told")
     owners = {name: vm.owner_host_id for name, vm in stack.vms().items()}
     others = [name for name in placed if name not in victims and owners[name] != placed[name]]
     if others:
@@ -117,8 +120,8 @@ def _moved(stack: Stack, name: str, target: str, cut_at: float) -> Moved:
     )
 
 
-def _show(console: Console, moved: list[Moved]) -> None:
-    table = Table(title="\nEvery guest of the dead host, by its own beats")
+def _show(console: Console, moved: list[Moved], *, beats: bool) -> None:
+    table = Table(title="\nEvery guest of the dead host, " + ("by its own beats" if beats else "by libvirt's word"))
     for heading in ("VM", "from", "to", "last beat before", "first beat after"):
         table.add_column(heading)
     table.add_column("outage", justify="right")
