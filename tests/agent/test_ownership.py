@@ -11,7 +11,7 @@ from tests.agent.conftest import VM1, VM2, VM3
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
-from vmha.agent.ownership import Owned, Ownership, Released
+from vmha.agent.ownership import ATTEMPTS, Owned, Ownership, Released
 from vmha.agent.state import State
 from vmha.agent.vm_locks import VmLocks
 from vmha.model import VmState
@@ -145,7 +145,7 @@ async def test_what_libvirt_refuses_for_good_is_given_up(ownership: Ownership, h
     ownership.update(17, [owned(VM1)], [], start_owned=True)
     await settled(ownership)
 
-    assert hypervisor.acts.count(("start", VM1)) == 6
+    assert hypervisor.acts.count(("start", VM1)) == ATTEMPTS
     assert hypervisor.states() == {VM1: SHUTOFF}
 
 

@@ -24,8 +24,9 @@ from vmha.model import VmState
 
 PARALLEL: Final = 3
 """Domains that are started or removed at a time; one of the port's threads stays free for reading."""
-ATTEMPTS: Final = 6
-BACKOFF_S: Final = (0.5, 10.0)
+ATTEMPTS: Final = 12
+BACKOFF_S: Final = (0.5, 30.0)
+"""Some four minutes in all: storage may hold locks of this host's own last boot for a lease's length (NFS: 90 s)."""
 
 _log = structlog.get_logger("vmha.agent")
 
