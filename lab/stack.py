@@ -84,7 +84,7 @@ class Stack:
         self.lab.up(self.hosts)
         for name in ("redis", "manager", "evac"):
             self.start_process(name)
-        self.wait(self._answers, 20, "the manager answers")
+        self.wait(self._answers, 60, "the manager answers")
         self.apply()
         self.events.start()
 
