@@ -45,7 +45,8 @@ contract: $(STAMP) proto-check ## buf lint, format, breaking
 	@$(VENV)/bin/buf breaking --against proto/baseline.binpb
 
 test: setup ## every test but the slow ones; lab tests included when root
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow" --ignore=tests/e2e $(ARGS)
+	@$(PY) -m pytest -m "not slow" tests/e2e -n 2 $(ARGS)
 
 test-fast: $(STAMP) ## the tests that need no lab
 	@$(PY) -m pytest -m "not slow and not lab" $(ARGS)
