@@ -98,6 +98,24 @@ async def test_a_domain_that_is_gone_is_told_with_the_reason(
     assert VM1 not in (guests.table or {})
 
 
+@pytest.mark.parametrize(("first", "reason"), [(DomainChange.DESTROYED, "undefined"), (DomainChange.MIGRATED, "migrated")])
+async def test_a_reason_that_comes_after_the_domain_was_found_gone_still_counts(
+    hypervisor: MemoryHypervisor, guests: Guests, first: DomainChange, reason: str
+) -> None:
+    """destroy and undefine in one breath: the look that follows the first event finds the domain gone, the second says why."""
+    hypervisor.user_defines("one", VM1, running=True)
+    await until(lambda: VM1 in (guests.table or {}))
+    hypervisor.user_undefines(VM1, first)
+    await until(lambda: VM1 in guests.departed)
+    told: list[frozenset[str] | None] = []
+    guests.listeners.append(told.append)
+
+    guests.domain_changed(VM1, DomainChange.UNDEFINED)
+    await until(lambda: told == [frozenset({VM1})])
+
+    assert known(guests, VM1).reason == reason
+
+
 async def test_what_no_event_told_is_found_by_the_slow_round(hypervisor: MemoryHypervisor) -> None:
     """Everything is read again each interval: autostart, for one, has no event."""
     hypervisor.user_defines("one", VM1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -124,7 +124,12 @@ class Guests:
 
     def domain_changed(self, vm_id: str, change: DomainChange) -> None:
         """See `Watcher`."""
-        if change is DomainChange.CHANGED:
+        gone = self._departed.get(vm_id)
+        if gone is not None and change is DomainChange.UNDEFINED:
+            # The look that an earlier event asked for found it gone already.
+            if gone.reason != DomainChange.MIGRATED:
+                self._departed[vm_id] = replace(gone, reason=str(change))
+        elif change is DomainChange.CHANGED:
             self._why_gone.pop(vm_id, None)
         elif not (change is DomainChange.UNDEFINED and self._why_gone.get(vm_id) == DomainChange.MIGRATED):
             # A migration that undefines its source says both; that it left is what counts.
