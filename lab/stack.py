@@ -74,19 +74,20 @@ class Stack:
     # Life
 
     def start(self) -> None:
-        """Power the hosts on with agents, start the services, apply the cluster and switch HA on.
+        """Start the services, apply the cluster and switch HA on, power the hosts on with their agents.
 
         Raises:
             StackError: A service does not come up.
         """
         self._write_configs()
         self.lab.agent_command = self._agent_command
-        self.lab.up(self.hosts)
         for name in ("redis", "manager", "evac"):
             self.start_process(name)
         self.wait(self._answers, 60, "the manager answers")
+        # Before the hosts: an agent that nobody knows waits before it asks again.
         self.apply()
         self.events.start()
+        self.lab.up(self.hosts)
 
     def stop(self) -> None:
         """End every process that this stack started; the lab's hosts go down too."""
