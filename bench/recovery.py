@@ -84,11 +84,12 @@ def _recover(stack: Stack, lab: Lab, names: Sequence[str], timeout_s: float) -> 
 
 
 def _tidy(stack: Stack, lab: Lab, names: Sequence[str]) -> None:
-    """The guests go, the victim comes back."""
-    for name, owner in ((name, vm.owner_host_id) for name, vm in stack.vms().items() if name in names):
-        lab.host(owner).virsh(f"destroy {name} ; undefine {name}")
+    """The victim comes back and gives up its stale domains; then the guests go."""
     lab.host(VICTIM).on()
     stack.wait_state(VICTIM, "HEALTHY", 60)
+    stack.wait(lambda: not lab.host(VICTIM).virsh("list", "--all", "--name").strip(), 60, "the stale domains are gone")
+    for name, owner in ((name, vm.owner_host_id) for name, vm in stack.vms().items() if name in names):
+        lab.host(owner).virsh(f"destroy {name} ; undefine {name}")
     stack.wait(lambda: not stack.vms(), 30, "the guests are forgotten")
 
 
