@@ -43,10 +43,13 @@ def _serve(service: str, settings_name: str, path: Path | None) -> None:
     try:
         settings = config.load(kind, path)
         log.configure(settings.log_level, settings.log_format, service)
-        run: Callable[[Any], Coroutine[Any, Any, None]] = importlib.import_module(f"vmha.{service}.app").run
-        asyncio.run(run(settings))
+        run: Callable[[Any], Coroutine[Any, Any, int | None]] = importlib.import_module(f"vmha.{service}.app").run
+        code = asyncio.run(run(settings))
     except VmhaError as error:
         output.complain(error)
         raise typer.Exit(int(exits.of(error))) from None
     except KeyboardInterrupt:
         raise typer.Exit(int(exits.Exit.INTERRUPTED)) from None
+    if code:
+        # The manager says in its log why it cannot start, and only returns that it did not.
+        raise typer.Exit(code)
