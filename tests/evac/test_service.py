@@ -14,14 +14,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.evac.world import CONFIG, C, World, seen, vm_uuid
+from tests.support import refusals
 from tests.support.redis import RedisServer
 from vmha.config import EvacSettings
-from vmha.errors import VmhaError
 from vmha.evac import app
 from vmha.evac.fencing import FenceAgents, Power
 from vmha.model import EvacuationState, HostState
 from vmha.rpc.channel import open_channel
-from vmha.rpc.errors import from_rpc_error
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
 
@@ -76,14 +75,8 @@ def request(incident: Any, **changes: Any) -> pb.EvacuateRequest:
 
 async def refused(call: Any) -> tuple[str, str]:
     """(status, reason) of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        if hasattr(call, "__aiter__"):
-            async for _ in call:
-                pass
-        else:
-            await call
-    error: VmhaError = from_rpc_error(caught.value)
-    return caught.value.code().name, error.reason
+    error = await refusals.refused(call)
+    return error.code, error.reason
 
 
 async def test_an_evacuation_is_streamed_from_its_order_to_its_end(world: World, stub: Stub) -> None:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
 import pytest
 
 from tests.manager.world import CLUSTER, World, host_config, until
 from tests.support.agent_client import vm_id, vm_report
-from vmha.errors import EnablementRefused, InvalidField, VmhaError
-from vmha.rpc.errors import from_rpc_error
+from tests.support.refusals import refused
+from vmha.errors import EnablementRefused, InvalidField
 from vmha.rpc.scalars import duration
 from vmha.v1 import cluster_pb2, host_pb2
 from vmha.v1 import cluster_service_pb2 as cs
 
 TOO_FEW = "At least two hosts are required to enable VM HA."
 DIFFERENT = "VM HA cannot be enabled because hosts belong to different host aggregates, which prevents cross-host migration."
-
-
-async def refused(call: Any) -> VmhaError:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    return from_rpc_error(error.value)
 
 
 async def test_ha_cannot_be_switched_on_at_creation(world: World) -> None:
