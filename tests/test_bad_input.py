@@ -200,7 +200,8 @@ TABLE = [
     # --- calls of the agent ---
     Bad("admission for another registration", Call("agent", "AdmitVm", admission(incarnation=16)), "FAILED_PRECONDITION",
         "INCARNATION_MISMATCH", ("this host's incarnation is 17, not 16",)),
-    Bad("admission with an old epoch", Call("agent", "AdmitVm", admission(epoch=5)), "ABORTED", "STALE_VM_EPOCH", ("was seen here, 5 is older",)),
+    Bad("admission with an old epoch", Call("agent", "AdmitVm", admission(epoch=5)), "ABORTED", "STALE_VM_EPOCH",
+        ("was seen here, 5 is older",)),
     Bad("admission for another host", Call("agent", "AdmitVm", admission(host_id="h2")), "INVALID_ARGUMENT", "FIELD_INVALID",
         ("host_id: ",)),
     # --- files, and what the command line is told ---
