@@ -24,12 +24,13 @@ def test_limits_hold_and_nobody_waits_for_a_lower_priority(
     for vm_id, (target, priority) in waiting.items():
         queue.put(vm_id, target, priority)
     running: list[str] = []
+    window = dict.fromkeys("abc", 1)
     targets = {str(n): target for n, (target, _) in enumerate(vms)}
     turns = iter([*ends, *[0] * 100])
     while True:
         for vm_id in queue.take():
             here = [targets[r] for r in running]
-            could = [p for v, (t, p) in waiting.items() if here.count(t) < per_target]
+            could = [p for v, (t, p) in waiting.items() if here.count(t) < window[t]]
             assert waiting[vm_id][1] == max(could)
             del waiting[vm_id]
             running.append(vm_id)
@@ -37,9 +38,24 @@ def test_limits_hold_and_nobody_waits_for_a_lower_priority(
             assert [targets[r] for r in running].count(targets[vm_id]) <= per_target
         if not running:
             break
-        queue.give_back(running.pop(next(turns) % len(running)))
+        ended = running.pop(next(turns) % len(running))
+        queue.give_back(ended)
+        window[targets[ended]] = min(per_target, 2 * window[targets[ended]])
 
     assert waiting == {}
+
+
+def test_the_first_start_on_a_target_is_alone() -> None:
+    """The most important VM of each target shares it with nobody; then two may start, then four, up to the limit."""
+    queue = StartQueue(16, 4)
+    for number in range(12):
+        queue.put(str(number), "ab"[number % 2], 0)
+
+    assert queue.take() == ["0", "1"]
+    queue.give_back("0")
+    assert queue.take() == ["2", "4"]
+    queue.give_back("2")
+    assert queue.take() == ["6", "8", "10"]
 
 
 def test_dropped_vms_get_no_slot() -> None:

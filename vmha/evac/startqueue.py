@@ -11,6 +11,9 @@ class StartQueue:
 
     The highest priority goes first; among equals the one that was put in first. A VM whose target is busy does not block those
     behind it, and no VM ever takes a slot that one of higher priority could use.
+
+    A target's limit begins at one and doubles with each start that ends, up to `parallel_per_target`: the most important VM
+    is not slowed by others that start beside it, and a target that refuses is found out with one VM (docs/decisions/007).
     """
 
     def __init__(self, parallel: int, parallel_per_target: int) -> None:
@@ -20,6 +23,7 @@ class StartQueue:
         self._waiting: dict[str, list[tuple[int, int, str]]] = {}
         self._holders: dict[str, str] = {}
         self._on_target: Counter[str] = Counter()
+        self._window: dict[str, int] = {}
         self._put_in = 0
 
     def put(self, vm_id: str, target: str, priority: int) -> None:
@@ -31,7 +35,11 @@ class StartQueue:
         """Gives out the free slots; returns who got one."""
         taken: list[str] = []
         while len(self._holders) < self._parallel:
-            heads = [(heap[0], target) for target, heap in self._waiting.items() if self._on_target[target] < self._per_target]
+            heads = [
+                (heap[0], target)
+                for target, heap in self._waiting.items()
+                if self._on_target[target] < self._window.get(target, 1)
+            ]
             if not heads:
                 break
             _, target = min(heads)
@@ -52,6 +60,7 @@ class StartQueue:
         target = self._holders.pop(vm_id, None)
         if target is not None:
             self._on_target[target] -= 1
+            self._window[target] = min(self._per_target, 2 * self._window.get(target, 1))
 
     def drop(self, target: str) -> list[str]:
         """Takes out all that wait for a target."""
