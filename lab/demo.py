@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ from lab import Lab, LabError, missing_for_a_lab
 from lab.narrate import Narrator
 from lab.paper import PaperLab, missing_for_paper
 from lab.stack import Stack, StackError, running
+from lab.system import command_of, pids
 
 GUESTS_PER_HOST = 2
 HOSTS = 3
@@ -45,7 +47,8 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         with _lab(console) as lab:
-            return _run(console, lab, arguments.profile)
+            code = _run(console, lab, arguments.profile)
+        return code or _nothing_is_left(console, str(lab.directory))
     except (LabError, StackError) as error:
         console.print(f"[red]demo: {error}[/]")
         return 1
@@ -86,7 +89,17 @@ def _run(console: Console, lab: Lab | PaperLab, profile: str) -> int:
         moved = _lose_a_host(console, stack, placed, RECOVER_S[profile])
         lab.beats.check()
     _show(console, moved, beats=isinstance(lab, Lab))
-    console.print("everything was taken down: no process, namespace, bridge or mount is left")
+    return 0
+
+
+def _nothing_is_left(console: Console, directory: str) -> int:
+    """Look for what the demo may have left behind: processes and mounts that name its directory."""
+    left = [f"process {pid}" for pid in pids() if any(directory in word for word in command_of(pid))]
+    left += [f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines() if directory in line]
+    if left:
+        console.print(f"[red]left behind: {', '.join(left)}[/]")
+        return 1
+    console.print("everything was taken down")
     return 0
 
 
