@@ -23,11 +23,11 @@ import grpc
 from lab import Lab
 from lab.paper import PaperLab
 from lab.watch import EventLog
+from vmha.v1 import cluster_pb2, host_pb2, vm_pb2
 from vmha.v1 import cluster_service_pb2 as cs
 from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
 from vmha.v1 import evacuation_service_pb2 as ev
 from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
-from vmha.v1 import host_pb2, vm_pb2
 
 CLUSTER = "lab"
 MANAGER_PORT, EVAC_PORT = 7400, 7402
@@ -240,7 +240,7 @@ class Stack:
         except grpc.RpcError:
             return False
         return (
-            cluster.protection_state == 3
+            cluster.protection_state == cluster_pb2.PROTECTION_STATE_ACTIVE
             and not cluster.learning
             and all(h.state == host_pb2.HOST_STATE_HEALTHY and h.incarnation for h in hosts)
             and len(hosts) == self.hosts
