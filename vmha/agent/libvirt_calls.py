@@ -11,6 +11,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from vmha import __version__
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused
 from vmha.domain_xml import AUTOSTART_NAMESPACE
+from vmha.libvirt_domains import find_domain, vm_state
 from vmha.model import HostFacts, VmState
 
 NEVER_RAN_NS: Final = 20_000_000
@@ -18,16 +19,6 @@ NEVER_RAN_NS: Final = 20_000_000
 AUTOSTART_KEY: Final = "vmha-autostart"
 _OS_RELEASE: Final = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 _XML: Final = libvirt.VIR_DOMAIN_XML_SECURE  # without it a console would come up elsewhere without its password
-_STATES: Final = {
-    libvirt.VIR_DOMAIN_NOSTATE: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_RUNNING: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_BLOCKED: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_SHUTDOWN: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_PAUSED: VmState.PAUSED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: VmState.PAUSED,
-    libvirt.VIR_DOMAIN_SHUTOFF: VmState.SHUTOFF,
-    libvirt.VIR_DOMAIN_CRASHED: VmState.CRASHED,
-}
 _PAUSED: Final = ("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from_snapshot", "shutting_down",
                   "snapshot", "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error")  # fmt: skip
 _SHUTOFF: Final = ("unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon")
@@ -96,7 +87,7 @@ def domains(connection: Any) -> list[Domain]:
 
 def domain(connection: Any, vm_id: str) -> Domain | None:
     """One domain."""
-    handle = _find(connection, vm_id)
+    handle = find_domain(connection, vm_id)
     return None if handle is None else _read(handle)
 
 
@@ -133,7 +124,7 @@ def resume(connection: Any, vm_id: str) -> VmState:
 
 def remove(connection: Any, vm_id: str) -> None:
     """Destroy and undefine it."""
-    handle = _find(connection, vm_id)
+    handle = find_domain(connection, vm_id)
     if handle is None:
         return
     try:
@@ -144,7 +135,7 @@ def remove(connection: Any, vm_id: str) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
-    if _find(connection, vm_id) is not None:
+    if find_domain(connection, vm_id) is not None:
         raise HypervisorRefused("the domain is still there after it was destroyed and undefined")
 
 
@@ -194,17 +185,8 @@ def _undefine(handle: Any) -> None:
             handle.undefine()
 
 
-def _find(connection: Any, vm_id: str) -> Any:
-    try:
-        return connection.lookupByUUIDString(vm_id)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
-
-
 def _state(handle: Any) -> VmState:
-    return _STATES.get(handle.state()[0], VmState.RUNNING)
+    return vm_state(handle.state()[0])
 
 
 def _read(handle: Any) -> Domain | None:
@@ -213,7 +195,7 @@ def _read(handle: Any) -> Domain | None:
         persistent = bool(handle.isPersistent())
         live = handle.XMLDesc(_XML)
         kind = libvirt.VIR_DOMAIN_XML_INACTIVE if persistent else libvirt.VIR_DOMAIN_XML_MIGRATABLE
-        state = _STATES.get(number, VmState.RUNNING)
+        state = vm_state(number)
         named = _REASONS.get(number, ())
         why = named[reason] if 0 <= reason < len(named) else ""
         if number == libvirt.VIR_DOMAIN_PAUSED and why in {"user", "starting_up"} and not _has_run(handle):

@@ -16,6 +16,7 @@ import libvirt
 
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.libvirt_domains import find_domain, vm_state
 from vmha.libvirt_events import start_libvirt_events
 from vmha.model import VmState
 
@@ -26,16 +27,6 @@ OPEN_TIMEOUT_S = 10.0
 KEEPALIVE = (5, 3)
 """Seconds between two keepalives, and how many may stay unanswered."""
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22}
-_STATES = {
-    libvirt.VIR_DOMAIN_NOSTATE: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_RUNNING: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_BLOCKED: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_SHUTDOWN: VmState.RUNNING,
-    libvirt.VIR_DOMAIN_PAUSED: VmState.PAUSED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: VmState.PAUSED,
-    libvirt.VIR_DOMAIN_SHUTOFF: VmState.SHUTOFF,
-    libvirt.VIR_DOMAIN_CRASHED: VmState.CRASHED,
-}
 _REMOTE = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -67,7 +58,7 @@ class LibvirtHypervisor:
 
     async def state(self, vm_id: str, timeout_s: float) -> VmState:
         """What the domain does now."""
-        return await self._ask(lambda c: _state_of(_find(c, vm_id)), timeout_s)
+        return await self._ask(lambda c: _state_of(find_domain(c, vm_id)), timeout_s)
 
     async def remove(self, vm_id: str, timeout_s: float) -> None:
         """Destroys and undefines."""
@@ -92,7 +83,7 @@ class LibvirtHypervisor:
             return _state_of(domain)
         except libvirt.libvirtError as error:
             _raise_when_broken(connection, error)
-            present = _state_of(_find(connection, vm_id))
+            present = _state_of(find_domain(connection, vm_id))
             if present in {VmState.RUNNING, VmState.PAUSED}:
                 return present  # it was active already: an earlier try came through
             _remove(connection, vm_id)
@@ -176,20 +167,11 @@ async def _probe_port(uri: str) -> None:
         await writer.wait_closed()
 
 
-def _find(connection: Any, vm_id: str) -> Any:
-    try:
-        return connection.lookupByUUIDString(vm_id)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
-
-
 def _state_of(domain: Any) -> VmState:
     if domain is None:
         return VmState.ABSENT
     try:
-        return _STATES.get(domain.state()[0], VmState.RUNNING)
+        return vm_state(domain.state()[0])
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return VmState.ABSENT
@@ -197,7 +179,7 @@ def _state_of(domain: Any) -> VmState:
 
 
 def _remove(connection: Any, vm_id: str) -> None:
-    domain = _find(connection, vm_id)
+    domain = find_domain(connection, vm_id)
     if domain is None:
         return
     if domain.isActive():
@@ -209,7 +191,7 @@ def _remove(connection: Any, vm_id: str) -> None:
             if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
                 raise
             domain.undefine()
-    if (left := _state_of(_find(connection, vm_id))) is not VmState.ABSENT:
+    if (left := _state_of(find_domain(connection, vm_id))) is not VmState.ABSENT:
         raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
 
 
