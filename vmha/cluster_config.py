@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from vmha import safety
 from vmha.errors import FieldViolation, InvalidField
 from vmha.model import (
     FAST_TIMERS,
@@ -26,6 +27,8 @@ SHORTEST_S: Final = 0.05
 LONGEST_S: Final = 86_400.0
 MAY_BE_ZERO: Final = frozenset({"cooldown_s", "learning_s"})
 TIMER_NAMES: Final = tuple(timer.name for timer in fields(Timers))
+TIMER_COUNTS: Final = frozenset({"probe_misses", "lost_heartbeats"})
+"""Among the timers, those that count instead of lasting."""
 MAX_PROBE_MISSES: Final = 100
 MAX_PARALLEL: Final = 1000
 MAX_WATCHERS: Final = 64
@@ -49,7 +52,7 @@ class Wishes:
     """A cluster's settings as an operator writes them; 0 takes the default (of the profile, for `parallel*`).
 
     Attributes:
-        timers: Overrides by configuration name, in seconds (`probe_misses`: a count).
+        timers: Overrides by configuration name, in seconds (`TIMER_COUNTS`: a count).
     """
 
     profile: Profile = Profile.STANDARD
@@ -98,7 +101,7 @@ def merge(wishes: Wishes, path: str = "config") -> ClusterConfig:
 
 
 def _typed(overrides: Mapping[str, float]) -> dict[str, float]:
-    return {name: int(value) if name == "probe_misses" else float(value) for name, value in sorted(overrides.items())}
+    return {name: int(value) if name in TIMER_COUNTS else float(value) for name, value in sorted(overrides.items())}
 
 
 def _timer_violations(overrides: Mapping[str, float], path: str) -> list[FieldViolation]:
@@ -107,7 +110,7 @@ def _timer_violations(overrides: Mapping[str, float], path: str) -> list[FieldVi
         where = f"{path}.timers.{name}"
         if name not in TIMER_NAMES:
             wrong.append(FieldViolation(where, f"unknown timer; there are {', '.join(TIMER_NAMES)}"))
-        elif name == "probe_misses":
+        elif name in TIMER_COUNTS:
             if not (math.isfinite(value) and value == int(value) and 1 <= value <= MAX_PROBE_MISSES):
                 wrong.append(FieldViolation(where, f"must be a whole number from 1 to {MAX_PROBE_MISSES}, is {value:g}"))
         elif not (SHORTEST_S <= value <= LONGEST_S or (value == 0 and name in MAY_BE_ZERO)):
@@ -129,4 +132,8 @@ def _contradictions(timers: Timers, path: str) -> list[FieldViolation]:
     if timers.stream_stale_s <= timers.heartbeat_interval_s:
         text = f"must be longer than heartbeat_interval_s ({timers.heartbeat_interval_s:g} s), is {timers.stream_stale_s:g} s"
         wrong.append(FieldViolation(f"{path}.timers.stream_stale_s", text))
+    wrong += [
+        FieldViolation(f"{path}.timers.{broken.field}", f"breaks {broken.inequality}: {broken.text}")
+        for broken in safety.violations(timers)
+    ]
     return wrong

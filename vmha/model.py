@@ -169,7 +169,10 @@ class GroupMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timers:
-    """Every span of a cluster's life, in seconds (design section 11). Field names are configuration names."""
+    """Every span of a cluster's life, in seconds (design section 11). Field names are configuration names.
+
+    From `relay_after_s` on they are the constants of the safety protocol (docs/safety.md), bound by I1 to I6 (`vmha.safety`).
+    """
 
     peer_refresh_s: float = 59.0
     report_interval_s: float = 127.0
@@ -185,13 +188,6 @@ class Timers:
     fence_timeout_s: float = 20.0
     fence_confirm_s: float = 1.0
     start_timeout_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SafetyTimers:
-    """The constants of safety.md section 1, in seconds."""
-
-    heartbeat_interval_s: float = 5.0
     relay_after_s: float = 12.0
     contact_ttl_s: float = 22.0
     certificate_window_s: float = 15.0
@@ -201,6 +197,11 @@ class SafetyTimers:
     kill_timeout_s: float = 40.0
     wait_duration_s: float = 150.0
     request_interval_s: float = 5.0
+    lost_heartbeats: int = 2
+    round_trip_s: float = 1.0
+    tick_s: float = 1.0
+    destroy_s: float = 30.0
+    watchdog_s: float = 30.0
 
 
 STANDARD_TIMERS = Timers()
@@ -217,10 +218,6 @@ FAST_TIMERS = Timers(
     fence_retry_s=2.0,
     fence_timeout_s=5.0,
     start_timeout_s=20.0,
-)
-STANDARD_SAFETY = SafetyTimers()
-FAST_SAFETY = SafetyTimers(
-    heartbeat_interval_s=0.5,
     relay_after_s=1.1,
     contact_ttl_s=2.0,
     certificate_window_s=1.5,
@@ -230,6 +227,11 @@ FAST_SAFETY = SafetyTimers(
     kill_timeout_s=4.0,
     wait_duration_s=11.9,
     request_interval_s=0.5,
+    lost_heartbeats=1,
+    round_trip_s=0.1,
+    tick_s=0.1,
+    destroy_s=3.5,
+    watchdog_s=3.5,
 )
 PARALLEL = {Profile.STANDARD: (1, 1), Profile.FAST: (16, 4)}
 """VMs started at a time, by profile: (in one evacuation, on one target)."""

@@ -123,10 +123,10 @@ def test_timers_agree_by_name() -> None:
 
 
 def test_safety_timers_agree_by_name() -> None:
-    """So does every constant of the safety protocol."""
+    """Every constant that an agent is told is a timer of the cluster, under the same name."""
     fields = {field.name for field in manager_service_pb2.SafetyTimers.DESCRIPTOR.fields}
 
-    assert {name.removesuffix("_s") for name in model.SafetyTimers.__dataclass_fields__} == fields
+    assert fields <= {name.removesuffix("_s") for name in TIMER_NAMES}
 
 
 @pytest.mark.parametrize(

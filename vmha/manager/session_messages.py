@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from vmha.model import FAST_SAFETY, STANDARD_SAFETY, Profile, SelfFencing, VmState
+from vmha.model import SelfFencing, VmState
 from vmha.rpc.scalars import duration, enum_to_proto
 from vmha.store.records import ClusterRecord, HostRecord, VmRecord
 from vmha.v1 import manager_service_pb2 as ms
@@ -47,9 +47,9 @@ def assignment(
 def agent_config(cluster: ClusterRecord, hosts: Mapping[str, HostRecord]) -> ms.AgentConfig:
     """The numbered configuration of the safety protocol (R18). All hosts are voters in this release."""
     members = hypervisors(hosts)
-    constants = FAST_SAFETY if cluster.config.profile is Profile.FAST else STANDARD_SAFETY
+    constants = cluster.config.timers
     timers = ms.SafetyTimers(
-        heartbeat_interval=duration(cluster.config.timers.heartbeat_interval_s),
+        heartbeat_interval=duration(constants.heartbeat_interval_s),
         relay_after=duration(constants.relay_after_s),
         contact_ttl=duration(constants.contact_ttl_s),
         certificate_window=duration(constants.certificate_window_s),

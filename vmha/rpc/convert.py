@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from vmha.cluster_config import Wishes, merge
+from vmha.cluster_config import TIMER_COUNTS, Wishes, merge
 from vmha.model import (
     ClusterConfig,
     FenceConfig,
@@ -30,7 +30,7 @@ from vmha.v1 import cluster_pb2, cluster_service_pb2, host_pb2, manager_service_
 
 
 _TIMER_FIELDS: Final = {
-    field.name: "probe_misses" if field.name == "probe_misses" else f"{field.name}_s"
+    field.name: field.name if field.name in TIMER_COUNTS else f"{field.name}_s"
     for field in cluster_pb2.ClusterTimers.DESCRIPTOR.fields
 }
 
@@ -42,8 +42,8 @@ def cluster_config_to_proto(config: ClusterConfig) -> cluster_pb2.ClusterConfig:
         value = config.timer_overrides.get(name)
         if value is None:
             continue
-        if name == "probe_misses":
-            timers.probe_misses = int(value)
+        if name in TIMER_COUNTS:
+            setattr(timers, field, int(value))
         else:
             getattr(timers, field).CopyFrom(duration(value))
     return cluster_pb2.ClusterConfig(
@@ -63,7 +63,7 @@ def cluster_config_to_proto(config: ClusterConfig) -> cluster_pb2.ClusterConfig:
 def timer_overrides(timers: cluster_pb2.ClusterTimers) -> dict[str, float]:
     """The timers that a message sets, by configuration name."""
     return {
-        name: timers.probe_misses if name == "probe_misses" else seconds(getattr(timers, field))
+        name: getattr(timers, field) if name in TIMER_COUNTS else seconds(getattr(timers, field))
         for field, name in _TIMER_FIELDS.items()
         if timers.HasField(cast(Any, field))
     }

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n vmha/v1/evacuation_service.proto\x12\x07vmha.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\x0f\x45vacuateRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66\x65nce_epoch\x18\x04 \x01(\x03\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x13\n\x0bleader_term\x18\x06 \x01(\x03\";\n\x10\x45vacuateResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.vmha.v1.EvacuationEvent\"[\n\x16WatchEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\"B\n\x17WatchEvacuationResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.vmha.v1.EvacuationEvent\"\x9f\x01\n\x0f\x45vacuationEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\nevacuation\x18\x03 \x01(\x0b\x32\x13.vmha.v1.Evacuation\x12!\n\x02vm\x18\x04 \x01(\x0b\x32\x15.vmha.v1.VmEvacuation\"\xdf\x03\n\nEvacuation\x12\x15\n\revacuation_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.vmha.v1.EvacuationState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x13\n\x0b\x66\x65nce_epoch\x18\x07 \x01(\x03\x12!\n\x05proof\x18\x08 \x01(\x0e\x32\x12.vmha.v1.ProofKind\x12\x13\n\x0btotal_count\x18\t \x01(\x05\x12\x13\n\x0bmoved_count\x18\n \x01(\x05\x12\x15\n\rskipped_count\x18\x0b \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x0c \x01(\x05\x12\x15\n\rpending_count\x18\r \x01(\x05\x12\x17\n\x0frestarted_count\x18\x0e \x01(\x05\x12.\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nproof_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xba\x01\n\x0cVmEvacuation\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\x0f\n\x07vm_name\x18\x02 \x01(\t\x12\x16\n\x0etarget_host_id\x18\x03 \x01(\t\x12\x1d\n\x04step\x18\x04 \x01(\x0e\x32\x0f.vmha.v1.VmStep\x12#\n\x07outcome\x18\x05 \x01(\x0e\x32\x12.vmha.v1.VmOutcome\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\r\n\x05\x65poch\x18\x08 \x01(\x03\"A\n\x14GetEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\"d\n\x15GetEvacuationResponse\x12\'\n\nevacuation\x18\x01 \x01(\x0b\x32\x13.vmha.v1.Evacuation\x12\"\n\x03vms\x18\x02 \x03(\x0b\x32\x15.vmha.v1.VmEvacuation\"d\n\x16ListEvacuationsRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x17ListEvacuationsResponse\x12(\n\x0b\x65vacuations\x18\x01 \x03(\x0b\x32\x13.vmha.v1.Evacuation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x17\x43\x61ncelEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"C\n\x18\x43\x61ncelEvacuationResponse\x12\'\n\nevacuation\x18\x01 \x01(\x0b\x32\x13.vmha.v1.Evacuation*\xd6\x02\n\x0f\x45vacuationState\x12 \n\x1c\x45VACUATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VACUATION_STATE_VERIFYING\x10\x01\x12\"\n\x1e\x45VACUATION_STATE_FENCE_PENDING\x10\x02\x12\x1d\n\x19\x45VACUATION_STATE_PLANNING\x10\x03\x12\x1c\n\x18\x45VACUATION_STATE_RUNNING\x10\x04\x12\x1c\n\x18\x45VACUATION_STATE_PENDING\x10\x05\x12\x1e\n\x1a\x45VACUATION_STATE_SUCCEEDED\x10\x06\x12%\n!EVACUATION_STATE_PARTIALLY_FAILED\x10\x07\x12\x1b\n\x17\x45VACUATION_STATE_FAILED\x10\x08\x12\x1e\n\x1a\x45VACUATION_STATE_CANCELLED\x10\t*\xb6\x01\n\tVmOutcome\x12\x1a\n\x16VM_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10VM_OUTCOME_MOVED\x10\x01\x12\x16\n\x12VM_OUTCOME_SKIPPED\x10\x02\x12\x15\n\x11VM_OUTCOME_FAILED\x10\x03\x12\x16\n\x12VM_OUTCOME_PENDING\x10\x04\x12\x18\n\x14VM_OUTCOME_RESTARTED\x10\x05\x12\x16\n\x12VM_OUTCOME_REBUILT\x10\x06*\x8b\x01\n\x06VmStep\x12\x17\n\x13VM_STEP_UNSPECIFIED\x10\x00\x12\x13\n\x0fVM_STEP_PLANNED\x10\x01\x12\x13\n\x0fVM_STEP_CLAIMED\x10\x02\x12\x13\n\x0fVM_STEP_STARTED\x10\x03\x12\x14\n\x10VM_STEP_ADMITTED\x10\x04\x12\x13\n\x0fVM_STEP_SETTLED\x10\x05*\x81\x01\n\tProofKind\x12\x1a\n\x16PROOF_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10PROOF_KIND_FENCE\x10\x01\x12\x14\n\x10PROOF_KIND_LEASE\x10\x02\x12\x17\n\x13PROOF_KIND_OPERATOR\x10\x03\x12\x13\n\x0fPROOF_KIND_NONE\x10\x04\x32\xc6\x03\n\x11\x45vacuationService\x12\x46\n\x08\x45vacuate\x12\x18.vmha.v1.EvacuateRequest\x1a\x19.vmha.v1.EvacuateResponse\"\x03\x90\x02\x02\x30\x01\x12[\n\x0fWatchEvacuation\x12\x1f.vmha.v1.WatchEvacuationRequest\x1a .vmha.v1.WatchEvacuationResponse\"\x03\x90\x02\x01\x30\x01\x12S\n\rGetEvacuation\x12\x1d.vmha.v1.GetEvacuationRequest\x1a\x1e.vmha.v1.GetEvacuationResponse\"\x03\x90\x02\x01\x12Y\n\x0fListEvacuations\x12\x1f.vmha.v1.ListEvacuationsRequest\x1a .vmha.v1.ListEvacuationsResponse\"\x03\x90\x02\x01\x12\\\n\x10\x43\x61ncelEvacuation\x12 .vmha.v1.CancelEvacuationRequest\x1a!.vmha.v1.CancelEvacuationResponse\"\x03\x90\x02\x02\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n vmha/v1/evacuation_service.proto\x12\x07vmha.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n\x0f\x45vacuateRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66\x65nce_epoch\x18\x04 \x01(\x03\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x13\n\x0bleader_term\x18\x06 \x01(\x03\x12(\n\x0blease_proof\x18\x07 \x01(\x0b\x32\x13.vmha.v1.LeaseProof\"\xce\x01\n\nLeaseProof\x12-\n\nsilent_for\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06waited\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0ein_contact_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10hosts_in_contact\x18\x04 \x01(\x05\x12\x19\n\x11\x65vacuation_quorum\x18\x05 \x01(\x05\";\n\x10\x45vacuateResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.vmha.v1.EvacuationEvent\"[\n\x16WatchEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\"B\n\x17WatchEvacuationResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.vmha.v1.EvacuationEvent\"\x9f\x01\n\x0f\x45vacuationEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\nevacuation\x18\x03 \x01(\x0b\x32\x13.vmha.v1.Evacuation\x12!\n\x02vm\x18\x04 \x01(\x0b\x32\x15.vmha.v1.VmEvacuation\"\xdf\x03\n\nEvacuation\x12\x15\n\revacuation_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.vmha.v1.EvacuationState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x13\n\x0b\x66\x65nce_epoch\x18\x07 \x01(\x03\x12!\n\x05proof\x18\x08 \x01(\x0e\x32\x12.vmha.v1.ProofKind\x12\x13\n\x0btotal_count\x18\t \x01(\x05\x12\x13\n\x0bmoved_count\x18\n \x01(\x05\x12\x15\n\rskipped_count\x18\x0b \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x0c \x01(\x05\x12\x15\n\rpending_count\x18\r \x01(\x05\x12\x17\n\x0frestarted_count\x18\x0e \x01(\x05\x12.\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nproof_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xba\x01\n\x0cVmEvacuation\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\x0f\n\x07vm_name\x18\x02 \x01(\t\x12\x16\n\x0etarget_host_id\x18\x03 \x01(\t\x12\x1d\n\x04step\x18\x04 \x01(\x0e\x32\x0f.vmha.v1.VmStep\x12#\n\x07outcome\x18\x05 \x01(\x0e\x32\x12.vmha.v1.VmOutcome\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\r\n\x05\x65poch\x18\x08 \x01(\x03\"A\n\x14GetEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\"d\n\x15GetEvacuationResponse\x12\'\n\nevacuation\x18\x01 \x01(\x0b\x32\x13.vmha.v1.Evacuation\x12\"\n\x03vms\x18\x02 \x03(\x0b\x32\x15.vmha.v1.VmEvacuation\"d\n\x16ListEvacuationsRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x17ListEvacuationsResponse\x12(\n\x0b\x65vacuations\x18\x01 \x03(\x0b\x32\x13.vmha.v1.Evacuation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x17\x43\x61ncelEvacuationRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x15\n\revacuation_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"C\n\x18\x43\x61ncelEvacuationResponse\x12\'\n\nevacuation\x18\x01 \x01(\x0b\x32\x13.vmha.v1.Evacuation*\xd6\x02\n\x0f\x45vacuationState\x12 \n\x1c\x45VACUATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VACUATION_STATE_VERIFYING\x10\x01\x12\"\n\x1e\x45VACUATION_STATE_FENCE_PENDING\x10\x02\x12\x1d\n\x19\x45VACUATION_STATE_PLANNING\x10\x03\x12\x1c\n\x18\x45VACUATION_STATE_RUNNING\x10\x04\x12\x1c\n\x18\x45VACUATION_STATE_PENDING\x10\x05\x12\x1e\n\x1a\x45VACUATION_STATE_SUCCEEDED\x10\x06\x12%\n!EVACUATION_STATE_PARTIALLY_FAILED\x10\x07\x12\x1b\n\x17\x45VACUATION_STATE_FAILED\x10\x08\x12\x1e\n\x1a\x45VACUATION_STATE_CANCELLED\x10\t*\xb6\x01\n\tVmOutcome\x12\x1a\n\x16VM_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10VM_OUTCOME_MOVED\x10\x01\x12\x16\n\x12VM_OUTCOME_SKIPPED\x10\x02\x12\x15\n\x11VM_OUTCOME_FAILED\x10\x03\x12\x16\n\x12VM_OUTCOME_PENDING\x10\x04\x12\x18\n\x14VM_OUTCOME_RESTARTED\x10\x05\x12\x16\n\x12VM_OUTCOME_REBUILT\x10\x06*\x8b\x01\n\x06VmStep\x12\x17\n\x13VM_STEP_UNSPECIFIED\x10\x00\x12\x13\n\x0fVM_STEP_PLANNED\x10\x01\x12\x13\n\x0fVM_STEP_CLAIMED\x10\x02\x12\x13\n\x0fVM_STEP_STARTED\x10\x03\x12\x14\n\x10VM_STEP_ADMITTED\x10\x04\x12\x13\n\x0fVM_STEP_SETTLED\x10\x05*\x81\x01\n\tProofKind\x12\x1a\n\x16PROOF_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10PROOF_KIND_FENCE\x10\x01\x12\x14\n\x10PROOF_KIND_LEASE\x10\x02\x12\x17\n\x13PROOF_KIND_OPERATOR\x10\x03\x12\x13\n\x0fPROOF_KIND_NONE\x10\x04\x32\xc6\x03\n\x11\x45vacuationService\x12\x46\n\x08\x45vacuate\x12\x18.vmha.v1.EvacuateRequest\x1a\x19.vmha.v1.EvacuateResponse\"\x03\x90\x02\x02\x30\x01\x12[\n\x0fWatchEvacuation\x12\x1f.vmha.v1.WatchEvacuationRequest\x1a .vmha.v1.WatchEvacuationResponse\"\x03\x90\x02\x01\x30\x01\x12S\n\rGetEvacuation\x12\x1d.vmha.v1.GetEvacuationRequest\x1a\x1e.vmha.v1.GetEvacuationResponse\"\x03\x90\x02\x01\x12Y\n\x0fListEvacuations\x12\x1f.vmha.v1.ListEvacuationsRequest\x1a .vmha.v1.ListEvacuationsResponse\"\x03\x90\x02\x01\x12\\\n\x10\x43\x61ncelEvacuation\x12 .vmha.v1.CancelEvacuationRequest\x1a!.vmha.v1.CancelEvacuationResponse\"\x03\x90\x02\x02\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,40 +44,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVACUATIONSERVICE'].methods_by_name['ListEvacuations']._serialized_options = b'\220\002\001'
   _globals['_EVACUATIONSERVICE'].methods_by_name['CancelEvacuation']._loaded_options = None
   _globals['_EVACUATIONSERVICE'].methods_by_name['CancelEvacuation']._serialized_options = b'\220\002\002'
-  _globals['_EVACUATIONSTATE']._serialized_start=1796
-  _globals['_EVACUATIONSTATE']._serialized_end=2138
-  _globals['_VMOUTCOME']._serialized_start=2141
-  _globals['_VMOUTCOME']._serialized_end=2323
-  _globals['_VMSTEP']._serialized_start=2326
-  _globals['_VMSTEP']._serialized_end=2465
-  _globals['_PROOFKIND']._serialized_start=2468
-  _globals['_PROOFKIND']._serialized_end=2597
-  _globals['_EVACUATEREQUEST']._serialized_start=79
-  _globals['_EVACUATEREQUEST']._serialized_end=218
-  _globals['_EVACUATERESPONSE']._serialized_start=220
-  _globals['_EVACUATERESPONSE']._serialized_end=279
-  _globals['_WATCHEVACUATIONREQUEST']._serialized_start=281
-  _globals['_WATCHEVACUATIONREQUEST']._serialized_end=372
-  _globals['_WATCHEVACUATIONRESPONSE']._serialized_start=374
-  _globals['_WATCHEVACUATIONRESPONSE']._serialized_end=440
-  _globals['_EVACUATIONEVENT']._serialized_start=443
-  _globals['_EVACUATIONEVENT']._serialized_end=602
-  _globals['_EVACUATION']._serialized_start=605
-  _globals['_EVACUATION']._serialized_end=1084
-  _globals['_VMEVACUATION']._serialized_start=1087
-  _globals['_VMEVACUATION']._serialized_end=1273
-  _globals['_GETEVACUATIONREQUEST']._serialized_start=1275
-  _globals['_GETEVACUATIONREQUEST']._serialized_end=1340
-  _globals['_GETEVACUATIONRESPONSE']._serialized_start=1342
-  _globals['_GETEVACUATIONRESPONSE']._serialized_end=1442
-  _globals['_LISTEVACUATIONSREQUEST']._serialized_start=1444
-  _globals['_LISTEVACUATIONSREQUEST']._serialized_end=1544
-  _globals['_LISTEVACUATIONSRESPONSE']._serialized_start=1546
-  _globals['_LISTEVACUATIONSRESPONSE']._serialized_end=1638
-  _globals['_CANCELEVACUATIONREQUEST']._serialized_start=1640
-  _globals['_CANCELEVACUATIONREQUEST']._serialized_end=1724
-  _globals['_CANCELEVACUATIONRESPONSE']._serialized_start=1726
-  _globals['_CANCELEVACUATIONRESPONSE']._serialized_end=1793
-  _globals['_EVACUATIONSERVICE']._serialized_start=2600
-  _globals['_EVACUATIONSERVICE']._serialized_end=3054
+  _globals['_EVACUATIONSTATE']._serialized_start=2079
+  _globals['_EVACUATIONSTATE']._serialized_end=2421
+  _globals['_VMOUTCOME']._serialized_start=2424
+  _globals['_VMOUTCOME']._serialized_end=2606
+  _globals['_VMSTEP']._serialized_start=2609
+  _globals['_VMSTEP']._serialized_end=2748
+  _globals['_PROOFKIND']._serialized_start=2751
+  _globals['_PROOFKIND']._serialized_end=2880
+  _globals['_EVACUATEREQUEST']._serialized_start=111
+  _globals['_EVACUATEREQUEST']._serialized_end=292
+  _globals['_LEASEPROOF']._serialized_start=295
+  _globals['_LEASEPROOF']._serialized_end=501
+  _globals['_EVACUATERESPONSE']._serialized_start=503
+  _globals['_EVACUATERESPONSE']._serialized_end=562
+  _globals['_WATCHEVACUATIONREQUEST']._serialized_start=564
+  _globals['_WATCHEVACUATIONREQUEST']._serialized_end=655
+  _globals['_WATCHEVACUATIONRESPONSE']._serialized_start=657
+  _globals['_WATCHEVACUATIONRESPONSE']._serialized_end=723
+  _globals['_EVACUATIONEVENT']._serialized_start=726
+  _globals['_EVACUATIONEVENT']._serialized_end=885
+  _globals['_EVACUATION']._serialized_start=888
+  _globals['_EVACUATION']._serialized_end=1367
+  _globals['_VMEVACUATION']._serialized_start=1370
+  _globals['_VMEVACUATION']._serialized_end=1556
+  _globals['_GETEVACUATIONREQUEST']._serialized_start=1558
+  _globals['_GETEVACUATIONREQUEST']._serialized_end=1623
+  _globals['_GETEVACUATIONRESPONSE']._serialized_start=1625
+  _globals['_GETEVACUATIONRESPONSE']._serialized_end=1725
+  _globals['_LISTEVACUATIONSREQUEST']._serialized_start=1727
+  _globals['_LISTEVACUATIONSREQUEST']._serialized_end=1827
+  _globals['_LISTEVACUATIONSRESPONSE']._serialized_start=1829
+  _globals['_LISTEVACUATIONSRESPONSE']._serialized_end=1921
+  _globals['_CANCELEVACUATIONREQUEST']._serialized_start=1923
+  _globals['_CANCELEVACUATIONREQUEST']._serialized_end=2007
+  _globals['_CANCELEVACUATIONRESPONSE']._serialized_start=2009
+  _globals['_CANCELEVACUATIONRESPONSE']._serialized_end=2076
+  _globals['_EVACUATIONSERVICE']._serialized_start=2883
+  _globals['_EVACUATIONSERVICE']._serialized_end=3337
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -79,20 +80,36 @@ PROOF_KIND_OPERATOR: ProofKind
 PROOF_KIND_NONE: ProofKind
 
 class EvacuateRequest(_message.Message):
-    __slots__ = ("cluster_id", "host_id", "request_id", "fence_epoch", "validate_only", "leader_term")
+    __slots__ = ("cluster_id", "host_id", "request_id", "fence_epoch", "validate_only", "leader_term", "lease_proof")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     FENCE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     LEADER_TERM_FIELD_NUMBER: _ClassVar[int]
+    LEASE_PROOF_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     host_id: str
     request_id: str
     fence_epoch: int
     validate_only: bool
     leader_term: int
-    def __init__(self, cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., request_id: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., validate_only: _Optional[bool] = ..., leader_term: _Optional[int] = ...) -> None: ...
+    lease_proof: LeaseProof
+    def __init__(self, cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., request_id: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., validate_only: _Optional[bool] = ..., leader_term: _Optional[int] = ..., lease_proof: _Optional[_Union[LeaseProof, _Mapping]] = ...) -> None: ...
+
+class LeaseProof(_message.Message):
+    __slots__ = ("silent_for", "waited", "in_contact_for", "hosts_in_contact", "evacuation_quorum")
+    SILENT_FOR_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FIELD_NUMBER: _ClassVar[int]
+    IN_CONTACT_FOR_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_IN_CONTACT_FIELD_NUMBER: _ClassVar[int]
+    EVACUATION_QUORUM_FIELD_NUMBER: _ClassVar[int]
+    silent_for: _duration_pb2.Duration
+    waited: _duration_pb2.Duration
+    in_contact_for: _duration_pb2.Duration
+    hosts_in_contact: int
+    evacuation_quorum: int
+    def __init__(self, silent_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waited: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., in_contact_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., hosts_in_contact: _Optional[int] = ..., evacuation_quorum: _Optional[int] = ...) -> None: ...
 
 class EvacuateResponse(_message.Message):
     __slots__ = ("event",)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from vmha.v1 import vm_pb2 as vmha_dot_v1_dot_vm__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vmha/v1/heartbeat.proto\x12\x07vmha.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x10vmha/v1/vm.proto\"\x84\x02\n\tHeartbeat\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x19\n\x11\x61gent_instance_id\x18\x04 \x01(\t\x12\x14\n\x0c\x65\x63hoed_nonce\x18\x05 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x06 \x01(\x03\x12,\n\tboot_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07latched\x18\x08 \x01(\x08\x12\x18\n\x10store_generation\x18\t \x01(\x03\x12\x1d\n\x03vms\x18\n \x03(\x0b\x32\x10.vmha.v1.VmEpoch\"H\n\x07VmEpoch\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x1f\n\x05state\x18\x03 \x01(\x0e\x32\x10.vmha.v1.VmState\"\x87\x01\n\x0cHeartbeatAck\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05nonce\x18\x04 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x05 \x01(\x03\x12\x18\n\x10store_generation\x18\x06 \x01(\x03\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vmha/v1/heartbeat.proto\x12\x07vmha.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x10vmha/v1/vm.proto\"\x9a\x02\n\tHeartbeat\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x19\n\x11\x61gent_instance_id\x18\x04 \x01(\t\x12\x14\n\x0c\x65\x63hoed_nonce\x18\x05 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x06 \x01(\x03\x12,\n\tboot_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07latched\x18\x08 \x01(\x08\x12\x18\n\x10store_generation\x18\t \x01(\x03\x12\x1d\n\x03vms\x18\n \x03(\x0b\x32\x10.vmha.v1.VmEpoch\x12\x14\n\x0cself_fencing\x18\x0b \x01(\x08\"H\n\x07VmEpoch\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x1f\n\x05state\x18\x03 \x01(\x0e\x32\x10.vmha.v1.VmState\"\x87\x01\n\x0cHeartbeatAck\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05nonce\x18\x04 \x01(\t\x12\x16\n\x0e\x63onfig_version\x18\x05 \x01(\x03\x12\x18\n\x10store_generation\x18\x06 \x01(\x03\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nio.vmha.v1P\001Z&example.com/vmha/gen/go/vmha/v1;vmhav1'
   _globals['_HEARTBEAT']._serialized_start=87
-  _globals['_HEARTBEAT']._serialized_end=347
-  _globals['_VMEPOCH']._serialized_start=349
-  _globals['_VMEPOCH']._serialized_end=421
-  _globals['_HEARTBEATACK']._serialized_start=424
-  _globals['_HEARTBEATACK']._serialized_end=559
+  _globals['_HEARTBEAT']._serialized_end=369
+  _globals['_VMEPOCH']._serialized_start=371
+  _globals['_VMEPOCH']._serialized_end=443
+  _globals['_HEARTBEATACK']._serialized_start=446
+  _globals['_HEARTBEATACK']._serialized_end=581
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Heartbeat(_message.Message):
-    __slots__ = ("host_id", "incarnation", "sequence", "agent_instance_id", "echoed_nonce", "config_version", "boot_time", "latched", "store_generation", "vms")
+    __slots__ = ("host_id", "incarnation", "sequence", "agent_instance_id", "echoed_nonce", "config_version", "boot_time", "latched", "store_generation", "vms", "self_fencing")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Heartbeat(_message.Message):
     LATCHED_FIELD_NUMBER: _ClassVar[int]
     STORE_GENERATION_FIELD_NUMBER: _ClassVar[int]
     VMS_FIELD_NUMBER: _ClassVar[int]
+    SELF_FENCING_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     incarnation: int
     sequence: int
@@ -32,7 +33,8 @@ class Heartbeat(_message.Message):
     latched: bool
     store_generation: int
     vms: _containers.RepeatedCompositeFieldContainer[VmEpoch]
-    def __init__(self, host_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., sequence: _Optional[int] = ..., agent_instance_id: _Optional[str] = ..., echoed_nonce: _Optional[str] = ..., config_version: _Optional[int] = ..., boot_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latched: _Optional[bool] = ..., store_generation: _Optional[int] = ..., vms: _Optional[_Iterable[_Union[VmEpoch, _Mapping]]] = ...) -> None: ...
+    self_fencing: bool
+    def __init__(self, host_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., sequence: _Optional[int] = ..., agent_instance_id: _Optional[str] = ..., echoed_nonce: _Optional[str] = ..., config_version: _Optional[int] = ..., boot_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., latched: _Optional[bool] = ..., store_generation: _Optional[int] = ..., vms: _Optional[_Iterable[_Union[VmEpoch, _Mapping]]] = ..., self_fencing: _Optional[bool] = ...) -> None: ...
 
 class VmEpoch(_message.Message):
     __slots__ = ("vm_id", "epoch", "state")
