@@ -208,6 +208,7 @@ class Lease:
             carried_until=carried,
         )
         self._forget_flight()
+        self._certify()
         return True
 
     def _unregistered(self, event: Unregistered, now: float) -> bool:
