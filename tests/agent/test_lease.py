@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,11 +63,11 @@ def leased(now: float = 0.0) -> Lease:
     return lease
 
 
-def attest(lease: Lease, peer: str, asked: float, told: float, age: float = 50.0, **wrong: object) -> list[Effect]:
+def attest(lease: Lease, peer: str, asked: float, told: float, age: float = 50.0, **wrong: Any) -> list[Effect]:
     nonce = f"{peer}@{asked}"
     lease.event(PeerAsked(host_id=peer, request_nonce=nonce), asked)
     said = AttestReceived(host_id=peer, cluster_id="c1", incarnation=7, request_nonce=nonce, no_ack_age_s=age)
-    return lease.event(replace(said, **wrong), told)  # type: ignore[arg-type]
+    return lease.event(replace(said, **wrong), told)
 
 
 def test_a_lease_counts_from_the_sending_of_the_heartbeat() -> None:
@@ -180,7 +181,7 @@ def test_who_does_not_vote_needs_the_whole_majority_of_others() -> None:
         {"no_ack_age_s": 39.9},
     ],
 )
-def test_an_attest_that_is_not_the_answer_counts_for_nothing(wrong: dict[str, object]) -> None:
+def test_an_attest_that_is_not_the_answer_counts_for_nothing(wrong: dict[str, Any]) -> None:
     """R2, R8, R24: cluster, incarnation, nonce, sender and the requester's own T_attest."""
     lease = leased()
     attest(lease, "h2", 80.0, 81.0)
