@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import libvirt
 import pytest
 
-from tests.agent.conftest import VM1, VM2, running
+from tests.agent.conftest import VM1, VM2, VM3, running
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.hypervisor import DomainChange, HypervisorRefused, LocalHypervisor
@@ -194,6 +194,24 @@ async def test_acts_are_safe_to_repeat(rig: Rig) -> None:
     assert await hypervisor.domains() == []
 
 
+async def test_what_executes_is_stopped_and_stays_defined(rig: Rig) -> None:
+    """alive names whatever executes or is paused; destroy ends it, may be repeated, and leaves the definition."""
+    hypervisor, operator, _ = rig
+    for name, vm_id in (("one", VM1), ("two", VM2), ("three", VM3)):
+        operator.define(name, vm_id)
+    operator.start(VM1)
+    operator.start(VM2)
+    operator.pause(VM2)
+    assert await hypervisor.alive() == {VM1, VM2}
+
+    for vm_id in (VM1, VM1, VM2, VM3, "99999999-9999-4999-8999-999999999999"):
+        await hypervisor.destroy(vm_id)
+
+    assert await hypervisor.alive() == frozenset()
+    assert {domain.state for domain in await hypervisor.domains()} == {VmState.SHUTOFF}
+    assert len(await hypervisor.domains()) == 3
+
+
 async def test_what_libvirt_refuses_is_said(rig: Rig) -> None:
     """Wrong XML, XML of another VM and unknown domains are refused by name, and the connection stays."""
     hypervisor, _, ear = rig
@@ -243,6 +261,32 @@ async def test_a_libvirt_that_hangs_costs_a_bounded_wait_and_is_opened_again() -
         await until(lambda: (ear.downs, ear.ups) == (1, 2))
         assert (await port.facts()).vcpus > 0
         gate.set()
+
+
+async def test_a_start_that_does_not_come_back_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that nobody waits for any more may still succeed: until its call returns the VM is not gone."""
+    ear, port, gate = Ear(), LibvirtPort("test:///default", Metrics(SystemClock())), threading.Event()
+    monkeypatch.setattr("vmha.agent.libvirt_calls.start", lambda connection, vm_id: gate.wait(10))
+    async with running(port.run(ear)):
+        await until(lambda: ear.ups == 1)
+        start = asyncio.create_task(port.start(VM1))
+        await until(lambda: VM1 in port._begins.values())
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        assert VM1 in await port.alive()
+        gate.set()
+        await until(lambda: VM1 not in port._begins.values())
+        assert VM1 not in await port.alive()
+
+
+async def test_a_host_whose_libvirt_is_away_and_whose_processes_are_not_seen_is_not_called_empty() -> None:
+    """No process seen, and nobody to ask: no word on what is alive, rather than a wrong one."""
+    port = LibvirtPort("test:///default", Metrics(SystemClock()))
+    with pytest.raises(Unavailable):
+        await port.alive()
+    port._sees_processes = True
+
+    assert await port.alive() == frozenset()
 
 
 async def test_a_libvirt_that_is_not_there_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from vmha.errors import InvalidField, NotFound, Unavailable
 from vmha.model import HostFacts, VmState
 
 MARK = f"<vmha-autostart:taken xmlns:vmha-autostart='{AUTOSTART_NAMESPACE}'/>"
+EXECUTING = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})
 FACTS = HostFacts(vcpus=8, memory_mib=16384, operating_system="debian-12", libvirt_version="9.0.0", storage_pools=("default",))
 
 
@@ -38,11 +39,13 @@ class MemoryHypervisor:
     Attributes:
         acts: What was done to domains through the Protocol, in order.
         refuse: vm_id -> how often acts on it are still refused.
+        undying: VMs whose process no signal ends.
     """
 
     def __init__(self) -> None:
         self.acts: list[tuple[str, str]] = []
         self.refuse: dict[str, int] = {}
+        self.undying: set[str] = set()
         self.facts_now = FACTS
         self._domains: dict[str, _Domain] = {}
         self._watcher: Watcher | None = None
@@ -148,6 +151,22 @@ class MemoryHypervisor:
         await self._act("remove", vm_id)
         if vm_id in self._domains:
             self.user_undefines(vm_id)
+
+    async def destroy(self, vm_id: str) -> None:
+        """See `LocalHypervisor`."""
+        await self._act("destroy", vm_id)
+        if vm_id in self._domains and self._domains[vm_id].state in EXECUTING:
+            self.user_sets(vm_id, VmState.SHUTOFF, "destroyed", DomainChange.DESTROYED)
+
+    async def kill(self, vm_id: str) -> None:
+        """See `LocalHypervisor`."""
+        self.acts.append(("kill", vm_id))
+        if vm_id in self._domains and self._domains[vm_id].state in EXECUTING and vm_id not in self.undying:
+            self.user_sets(vm_id, VmState.SHUTOFF, "crashed", DomainChange.CRASHED)
+
+    async def alive(self) -> frozenset[str]:
+        """See `LocalHypervisor`."""
+        return frozenset(vm_id for vm_id, domain in self._domains.items() if domain.state in EXECUTING)
 
     async def take_autostart(self, vm_id: str) -> None:
         """See `LocalHypervisor`."""

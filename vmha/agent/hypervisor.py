@@ -112,6 +112,24 @@ class LocalHypervisor(Protocol):
         """
         ...
 
+    async def destroy(self, vm_id: str) -> None:
+        """Stop it at once, and leave its definition; not running, or no such domain, is success.
+
+        Raises HypervisorRefused when libvirt could not stop it.
+        """
+        ...
+
+    async def kill(self, vm_id: str) -> None:
+        """End its process without asking libvirt, which may hang; no process is success. Never raises: ask `alive`."""
+        ...
+
+    async def alive(self) -> frozenset[str]:
+        """VMs that execute here, are paused here, or may still begin to: a start or resume of theirs has not come back.
+
+        The kernel's list of processes counts, and libvirt's list where it answers. Raises Unavailable when nobody can say.
+        """
+        ...
+
     async def take_autostart(self, vm_id: str) -> None:
         """Mark in its persistent XML that autostart was on, then switch it off. Raises NotFound, HypervisorRefused."""
         ...

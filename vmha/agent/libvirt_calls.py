@@ -139,6 +139,24 @@ def remove(connection: Any, vm_id: str) -> None:
         raise HypervisorRefused("the domain is still there after it was destroyed and undefined")
 
 
+def destroy(connection: Any, vm_id: str) -> None:
+    """Stop it, and leave its definition."""
+    handle = find_domain(connection, vm_id)
+    if handle is None:
+        return
+    try:
+        if handle.isActive():
+            _unless(handle.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+
+
+def active(connection: Any) -> frozenset[str]:
+    """The UUIDs of all domains that are active."""
+    return frozenset(handle.UUIDString() for handle in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
+
+
 def take_autostart(connection: Any, vm_id: str) -> None:
     """Mark it, then switch it off: in this order nothing is forgotten when the agent dies in between."""
     handle = connection.lookupByUUIDString(vm_id)

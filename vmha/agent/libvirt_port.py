@@ -20,8 +20,9 @@ from vmha.agent import libvirt_calls
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
 from vmha.agent.libvirt_connection import Connection
 from vmha.agent.metrics import Metrics
+from vmha.agent.qemu_processes import QemuProcesses
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
-from vmha.errors import NotFound, Unavailable
+from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.libvirt_events import start_libvirt_events
 from vmha.model import HostFacts, VmState
 
@@ -32,6 +33,7 @@ QUESTION_TIMEOUT_S: Final = 10.0
 LIST_TIMEOUT_S: Final = 60.0
 ACT_TIMEOUT_S: Final = 60.0
 """destroy of a guest whose QEMU hangs takes 11 s."""
+KERNEL_TIMEOUT_S: Final = 5.0
 RECONNECT_S: Final = (0.2, 5.0)
 CHECK_INTERVAL_S: Final = 10.0
 _BROKEN: Final = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
@@ -48,6 +50,10 @@ class LibvirtPort:
         self._metrics = metrics
         self._question_timeout_s = question_timeout_s
         self._bulkhead = Bulkhead("local libvirt", size=threads)
+        self._kernel = Bulkhead("processes", size=1)
+        self._processes = QemuProcesses()
+        self._sees_processes = False
+        self._begins: dict[object, str] = {}
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
 
@@ -71,6 +77,7 @@ class LibvirtPort:
         finally:
             self._drop()
             self._bulkhead.close()
+            self._kernel.close()
 
     async def facts(self) -> HostFacts:
         """Capacity, versions, pools."""
@@ -90,15 +97,42 @@ class LibvirtPort:
 
     async def start(self, vm_id: str) -> None:
         """Start it."""
-        await self._act("start", lambda c: libvirt_calls.start(c, vm_id))
+        await self._begin("start", vm_id, lambda c: libvirt_calls.start(c, vm_id))
 
     async def resume(self, vm_id: str) -> VmState:
         """Let it execute."""
-        return await self._act("resume", lambda c: libvirt_calls.resume(c, vm_id))
+        return await self._begin("resume", vm_id, lambda c: libvirt_calls.resume(c, vm_id))
 
     async def remove(self, vm_id: str) -> None:
         """Destroy and undefine it."""
         await self._act("remove", lambda c: libvirt_calls.remove(c, vm_id))
+
+    async def destroy(self, vm_id: str) -> None:
+        """Stop it."""
+        await self._act("destroy", lambda c: libvirt_calls.destroy(c, vm_id))
+
+    async def kill(self, vm_id: str) -> None:
+        """End its process by signal."""
+        result = "failed"
+        with suppress(OSError, CallLost, CallNotMade):
+            await self._kernel.run(lambda: self._processes.kill(vm_id), KERNEL_TIMEOUT_S)
+            result = "ok"
+        self._metrics.acts.labels("kill", result).inc()
+
+    async def alive(self) -> frozenset[str]:
+        """Processes, what libvirt calls active, and what may still begin."""
+        try:
+            seen = await self._kernel.run(self._processes.alive, KERNEL_TIMEOUT_S)
+        except (OSError, CallLost, CallNotMade) as error:
+            raise Unavailable("LIBVIRT_UNAVAILABLE", f"the host's processes can't be listed: {error}") from None
+        self._sees_processes = self._sees_processes or bool(seen)
+        try:
+            active = await self._ask(libvirt_calls.active, self._question_timeout_s)
+        except VmhaError:
+            if not self._sees_processes:
+                raise  # a container may show none of the host's processes: none seen proves nothing
+            active = frozenset()
+        return seen | active | frozenset(self._begins.values())
 
     async def take_autostart(self, vm_id: str) -> None:
         """Mark it, then switch it off."""
@@ -107,6 +141,24 @@ class LibvirtPort:
     async def return_autostart(self, vm_id: str) -> None:
         """Switch it on, then remove the mark."""
         await self._act("return_autostart", lambda c: libvirt_calls.return_autostart(c, vm_id))
+
+    async def _begin(self, name: str, vm_id: str, act: Callable[[Any], T]) -> T:
+        """An act that lets a VM execute, noted until it returns: one that nobody waits for any more may still do so."""
+        note, begun = object(), threading.Event()
+        self._begins[note] = vm_id
+
+        def noted(connection: Any) -> T:
+            begun.set()
+            try:
+                return act(connection)
+            finally:
+                self._begins.pop(note, None)
+
+        try:
+            return await self._act(name, noted)
+        finally:
+            if not begun.is_set():
+                self._begins.pop(note, None)
 
     async def _act(self, name: str, act: Callable[[Any], T]) -> T:
         result = "failed"
