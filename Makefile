@@ -54,11 +54,12 @@ test-fast: $(STAMP) ## the tests that need no lab
 test-slow: setup ## the slow suite: minutes to an hour
 	@$(PY) -m pytest -m slow --timeout=7200 $(ARGS)
 
-demo: setup ## lose a host, watch its VMs come up elsewhere; PROFILE=standard for the reference's figures
-	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast)
+demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence; PROFILE=standard
+	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast) --scenario $(or $(SCENARIO),power)
 
 bench: setup ## every benchmark, side by side with its reference
 	@$(PY) -m bench.recovery
+	@$(PY) -m bench.recovery --no-fence --guests 1
 	@$(PY) -m bench.orchestration
 
 lock: ## refresh the lock files

@@ -1,8 +1,11 @@
-"""`make demo`: a real host loses power, and its guests come up on the others, before your eyes.
+"""`make demo`: a real host is lost, and its guests come up on the others, before your eyes.
 
-Sets up three hosts with six guests, Redis, manager, evacuator and agents; cuts one host's power; shows what each service sees
-and does; ends with a table of every guest that had to move, by the guests' own beats; takes everything down. Exit 0 only when all
-that is true.
+Sets up three hosts with six guests, Redis, manager, evacuator and agents; loses one host; shows what each service sees and does;
+ends with a table of every guest that had to move, by the guests' own beats; takes everything down. Exit 0 only when all that is
+true.
+
+SCENARIO=power cuts the host's power, and its fence device proves it. SCENARIO=isolation cuts both its cables, and there is no
+fence device at all: the host lives on, alone, with its guests, until it stops them itself; only then do they start elsewhere.
 """
 
 from __future__ import annotations
@@ -25,20 +28,25 @@ from lab.system import command_of, pids
 GUESTS_PER_HOST = 2
 HOSTS = 3
 VICTIM = "host1"
+SCENARIOS = {
+    "power": f"power of {VICTIM} is cut",
+    "isolation": f"both cables of {VICTIM} are cut; its guests run on, nobody can reach it, and it has no fence device",
+}
 SETTLE_S = {"fast": 60, "standard": 400}
 RECOVER_S = {"fast": 60, "standard": 260}
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One guest's way, by its own beats. Seconds of outage are between its last beat before and its first beat after."""
+    """One guest's way, by its own beats: the last one where it was, and the first one where it is now."""
 
     name: str
     source: str
     target: str
     last_beat: str
     first_beat: str
-    outage_s: float
+    last_at: float
+    first_at: float
 
 
 def main() -> int:
@@ -47,7 +55,9 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         with _lab(console) as lab:
-            code = _run(console, lab, arguments.profile)
+            if arguments.scenario == "isolation" and not isinstance(lab, Lab):
+                raise LabError("isolation needs real hosts: libvirt's test driver has no cables to cut")
+            code = _run(console, lab, arguments.profile, arguments.scenario)
         return code or _nothing_is_left(console, str(lab.directory))
     except (LabError, StackError) as error:
         console.print(f"[red]demo: {error}[/]")
@@ -71,22 +81,26 @@ def _lab(console: Console) -> Lab | PaperLab:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description="Lose a host, watch its VMs come up elsewhere.")
     parser.add_argument("--profile", choices=sorted(RECOVER_S), default="fast", help="timers: fast, or the reference's figures")
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="power", help="how the host is lost")
     return parser.parse_args()
 
 
-def _run(console: Console, lab: Lab | PaperLab, profile: str) -> int:
+def _run(console: Console, lab: Lab | PaperLab, profile: str, scenario: str) -> int:
     started = time.monotonic()
+    fence = scenario == "power"
+    device = "a fence device" if fence else "no fence device"
     console.print(
-        f"[bold]vmha demo[/]: {HOSTS} hosts with libvirtd, QEMU and an agent each; Redis, manager, evacuator; profile {profile}"
+        f"[bold]vmha demo[/]: {HOSTS} hosts with libvirtd, QEMU and an agent each; Redis, manager, evacuator; {device};"
+        f" profile {profile}"
     )
     placed = {f"vm{i + 1}": f"host{i // GUESTS_PER_HOST + 1}" for i in range(HOSTS * GUESTS_PER_HOST)}
-    with running(Stack(lab=lab, hosts=HOSTS, profile=profile)) as stack:
+    with running(Stack(lab=lab, hosts=HOSTS, profile=profile, fence=fence)) as stack:
         stack.create_guests(placed)
         console.print(f"{len(placed)} guests beat: " + ", ".join(f"{vm} on {host}" for vm, host in placed.items()))
         console.print("waiting until the manager has learnt the cluster (it confirms nothing before) ...")
         stack.wait_settled(len(placed), SETTLE_S[profile])
         console.print(f"settled {time.monotonic() - started:.0f} s after the start; HA is active\n")
-        moved = _lose_a_host(console, stack, placed, RECOVER_S[profile])
+        moved = _lose_a_host(console, stack, placed, RECOVER_S[profile], scenario)
         lab.beats.check()
     _show(console, moved, beats=isinstance(lab, Lab))
     return 0
@@ -103,12 +117,15 @@ def _nothing_is_left(console: Console, directory: str) -> int:
     return 0
 
 
-def _lose_a_host(console: Console, stack: Stack, placed: dict[str, str], timeout_s: float) -> list[Moved]:
+def _lose_a_host(console: Console, stack: Stack, placed: dict[str, str], timeout_s: float, scenario: str) -> list[Moved]:
     victims = [name for name, host in placed.items() if host == VICTIM]
     cut_at = time.monotonic()
     with Narrator(console, stack, cut_at):
-        console.print(f"[bold red]+0.00 s  power of {VICTIM} is cut[/] (running there: {', '.join(victims)})")
-        stack.lab.host(VICTIM).kill()
+        console.print(f"[bold red]+0.00 s  {SCENARIOS[scenario]}[/] (running there: {', '.join(victims)})")
+        if scenario == "isolation" and isinstance(stack.lab, Lab):
+            stack.lab.host(VICTIM).cut()
+        else:
+            stack.lab.host(VICTIM).kill()
         stack.wait(lambda: all(stack.lab.beats.after(name, cut_at) for name in victims), timeout_s, "every guest beats elsewhere")
         stack.wait_state(VICTIM, "EVACUATED", 30)
         # Its event is the last line of the story.
@@ -118,18 +135,27 @@ def _lose_a_host(console: Console, stack: Stack, placed: dict[str, str], timeout
     others = [name for name in placed if name not in victims and owners[name] != placed[name]]
     if others:
         raise StackError(f"guests of healthy hosts were moved: {', '.join(others)}")
-    return [_moved(stack, name, owners[name], cut_at) for name in victims]
+    moved = [_moved(stack, name, owners[name], cut_at) for name in victims]
+    if scenario == "isolation":
+        lived_s = max(row.last_at for row in moved) - cut_at
+        first_s = min(row.first_at for row in moved) - cut_at
+        console.print(
+            f"\n{VICTIM} kept its guests for {lived_s:.1f} s and then stopped them itself: neither the manager nor a majority of"
+            f" its peers had answered.\nThe first one beat elsewhere {first_s - lived_s:.1f} s later."
+        )
+    return moved
 
 
 def _moved(stack: Stack, name: str, target: str, cut_at: float) -> Moved:
-    before = stack.lab.beats.before(name, cut_at)
     after = stack.lab.beats.after(name, cut_at)
+    earlier = [beat for beat in stack.lab.beats.of(name) if after is not None and beat.gen < after.gen]
+    before = earlier[-1] if earlier else None
     if before is None or after is None:
         raise StackError(f"{name} has no beat before or after the cut")
     if target == VICTIM:
         raise StackError(f"{name} beats, but the store says that {VICTIM} owns it")
     return Moved(
-        name, VICTIM, target, f"boot {before.gen} beat {before.beat}", f"boot {after.gen} beat {after.beat}", after.at - before.at
+        name, VICTIM, target, f"boot {before.gen} beat {before.beat}", f"boot {after.gen} beat {after.beat}", before.at, after.at
     )
 
 
@@ -139,7 +165,7 @@ def _show(console: Console, moved: list[Moved], *, beats: bool) -> None:
         table.add_column(heading)
     table.add_column("outage", justify="right")
     for row in moved:
-        table.add_row(row.name, row.source, row.target, row.last_beat, row.first_beat, f"{row.outage_s:.2f} s")
+        table.add_row(row.name, row.source, row.target, row.last_beat, row.first_beat, f"{row.first_at - row.last_at:.2f} s")
     console.print(table)
     console.print("none ran twice: no guest's beat went backwards, no two boots of one guest interleave")
 

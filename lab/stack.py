@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import redis
 
 from lab import Lab
 from lab.paper import PaperLab
@@ -31,7 +32,10 @@ from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
 
 CLUSTER = "lab"
 MANAGER_PORT, EVAC_PORT = 7400, 7402
+NEXT_MANAGER = 10
+"""Replicas listen this many ports apart."""
 CALL_TIMEOUT_S = 5.0
+RECONNECT = ("grpc.max_reconnect_backoff_ms", 500)
 
 
 class StackError(Exception):
@@ -45,6 +49,7 @@ class Stack:
     Attributes:
         timers: Overrides by their configuration names, as `{"cooldown_s": 5}`.
         fence: Whether the hosts have the lab's fence device.
+        managers: Replicas of the manager: `manager`, `manager2`, ...
         start_lab: Whether `start` powers the hosts on; False when they are up already.
     """
 
@@ -54,6 +59,7 @@ class Stack:
     timers: Mapping[str, float] = field(default_factory=dict)
     proof: str = "ladder"
     fence: bool = True
+    managers: int = 1
     log_level: str = "info"
     directory: Path = field(init=False)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -63,9 +69,12 @@ class Stack:
         self.directory = Path(self.lab.directory) / "stack"
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
-        self.manager_target = f"{self.lab.gateway}:{MANAGER_PORT}"
+        self.manager_targets = [f"{self.lab.gateway}:{MANAGER_PORT + NEXT_MANAGER * i}" for i in range(self.managers)]
+        self.manager_target = self.manager_targets[0]
         self.evac_target = f"{self.lab.gateway}:{EVAC_PORT}"
-        self.channel = grpc.insecure_channel(self.manager_target)
+        # Any replica answers: round robin passes over those that are down.
+        address = "ipv4:" + ",".join(self.manager_targets)
+        self.channel = grpc.insecure_channel(address, [("grpc.lb_policy_name", "round_robin"), RECONNECT])
         self.evac_channel = grpc.insecure_channel(self.evac_target)
         self.cluster = cs_grpc.ClusterServiceStub(self.channel)
         self.evacuations = ev_grpc.EvacuationServiceStub(self.evac_channel)
@@ -81,7 +90,7 @@ class Stack:
         """
         self._write_configs()
         self.lab.agent_command = self._agent_command
-        for name in ("redis", "manager", "evac"):
+        for name in ("redis", *self.manager_names, "evac"):
             self.start_process(name)
         self.wait(self._answers, 60, "the manager answers")
         # Before the hosts: an agent that nobody knows waits before it asks again.
@@ -102,14 +111,25 @@ class Stack:
         """Start redis, manager or evac (again).
 
         Args:
-            name: Which one.
+            name: Which one: redis, evac, manager, manager2, ...
             die_after: For evac: a journal step after whose first writing the process kills itself (lab.mortal_evac).
         """
         command = {
-            "redis": ["redis-server", "--port", "0", "--unixsocket", str(self._redis_socket), "--save", "", "--appendonly", "no"],
-            "manager": [sys.executable, "-m", "vmha.cli.main", "manager", "--config", str(self.directory / "manager.yaml")],
+            # Written to disk, as an operator's: it is killed, and comes back with what it held.
+            "redis": [
+                "redis-server",
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self._redis_socket),
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+            ],
+            "manager": [sys.executable, "-m", "vmha.cli.main", "manager", "--config", str(self.directory / f"{name}.yaml")],
             "evac": [sys.executable, "-m", "vmha.cli.main", "evac", "--config", str(self.directory / "evac.yaml")],
-        }[name]
+        }["manager" if name.startswith("manager") else name]
         if die_after:
             command = [sys.executable, "-m", "lab.mortal_evac", die_after, str(self.directory / "evac.yaml")]
         with self.log_path(name).open("ab") as log:
@@ -118,6 +138,11 @@ class Stack:
             )
         if name == "redis":
             self.wait(self._redis_socket.exists, 5, "redis-server listens")
+
+    def flush(self) -> None:
+        """Empty Redis, as by a mistyped command: FLUSHALL."""
+        with redis.Redis(unix_socket_path=str(self._redis_socket)) as client:
+            client.flushall()
 
     def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
         """Send a signal to a service; after SIGKILL it is reaped."""
@@ -268,8 +293,9 @@ class Stack:
     def _write_configs(self) -> None:
         redis_url = f"unix://{self._redis_socket}"
         common = {"log_level": self.log_level, "log_format": "json"}
-        self._write("manager", {"listen": self.manager_target, "redis_url": redis_url, "evac_target": self.evac_target,
-                                "discovery_interval_s": 0.5, **common})  # fmt: skip
+        for name, target in zip(self.manager_names, self.manager_targets, strict=True):
+            self._write(name, {"manager_id": name, "listen": target, "redis_url": redis_url, "evac_target": self.evac_target,
+                               "discovery_interval_s": 0.5, **common})  # fmt: skip
         self._write(
             "evac", {"listen": self.evac_target, "redis_url": redis_url, "runner_ttl_s": 3, "pending_retry_s": 1, **common}
         )
@@ -280,13 +306,27 @@ class Stack:
     def _agent_file(self, host_id: str) -> dict[str, object]:
         settings: dict[str, object] = {
             "host_id": host_id,
-            "managers": [self.manager_target],
+            "managers": self.manager_targets,
             "listen": f"{self.lab.host(host_id).peer_address}:7401",
             "boot_id_file": self.lab.BOOT_ID_FILE.format(host=host_id),
         }
         if isinstance(self.lab, PaperLab):
             settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}
         return settings
+
+    @property
+    def manager_names(self) -> list[str]:
+        """manager, manager2, ..."""
+        return ["manager", *(f"manager{i}" for i in range(2, self.managers + 1))]
+
+    def leader(self) -> str:
+        """The name of the manager that leads the cluster; empty while none does."""
+        try:
+            return self.cluster.GetCluster(
+                cs.GetClusterRequest(cluster_id=CLUSTER), timeout=CALL_TIMEOUT_S
+            ).cluster.leader_manager_id
+        except grpc.RpcError:
+            return ""
 
     @property
     def host_ids(self) -> list[str]:

@@ -31,10 +31,11 @@ def make_cluster() -> Iterator[Callable[..., Cluster]]:
             profile: str = "fast",
             proof: str = "ladder",
             fence: bool = True,
+            managers: int = 1,
         ) -> Cluster:
             lab = opened.enter_context(Lab())
             overrides = {"learning_s": QUICK_LEARNING_S, **(timers or {})}
-            stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, proof=proof, fence=fence)
+            stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, proof=proof, fence=fence, managers=managers)
             opened.enter_context(running(stack))
             cluster = Cluster(stack, lab, guests if guests is not None else {"vm1": "host1", "vm2": "host1", "vm3": "host2"})
             cluster.settle()
