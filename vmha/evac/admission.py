@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import grpc
@@ -42,10 +43,10 @@ class Admission(Protocol):
 
 
 class GrpcAdmission:
-    """AgentService.AdmitVm over gRPC."""
+    """AgentService.AdmitVm over gRPC. `connect` makes the channel to an agent; None: a real one, with `tls`."""
 
-    def __init__(self, tls: TlsFiles | None = None) -> None:
-        self._tls = tls
+    def __init__(self, tls: TlsFiles | None = None, connect: Callable[[str], grpc.aio.Channel] | None = None) -> None:
+        self._open = connect or (lambda target: open_channel(target, tls))
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def admit(self, host: HostRecord, evacuation: EvacuationRecord, entry: VmEntry, timeout_s: float) -> VmState:
@@ -80,7 +81,7 @@ class GrpcAdmission:
         if channel is None:
             if len(self._channels) >= CHANNELS_KEPT:
                 await self._channels.pop(next(iter(self._channels))).close(CONNECT_TIMEOUT_S)
-            channel = self._channels[target] = open_channel(target, self._tls)
+            channel = self._channels[target] = self._open(target)
         if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return channel
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
@@ -23,7 +23,7 @@ from vmha.evac.runner import RunnerSettings
 from vmha.evac.service import SERVICE_NAME, EvacuationServicer
 from vmha.evac.supervisor import Supervisor
 from vmha.metrics import start_metrics
-from vmha.rpc.server import Server
+from vmha.rpc.server import MakeServer, Server, Servicer, Serving
 from vmha.store import Store, connect
 from vmha.v1.evacuation_service_pb2_grpc import add_EvacuationServiceServicer_to_server
 
@@ -105,15 +105,33 @@ async def run(
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         device = FenceAgents(search_path(settings))
         edges = Edges(store=store, hypervisor=hypervisors, admission=admission, device=device, plan_lock=PlanLocks())
-        supervisor = Supervisor(edges, _ways(settings), clock, metrics)
-        servicer = EvacuationServicer(store, Orders(store, supervisor), clock)
-        server = Server(
-            [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)],
-            settings.listen,
-            tls=settings.tls,
-            reflection=settings.reflection,
+        await Evacuator(settings, edges, clock, metrics).serve(stop, ready)
+
+
+class Evacuator:
+    """One running evacuator. `make_server` makes what it is served by; None: a gRPC server, as the settings say."""
+
+    def __init__(
+        self, settings: EvacSettings, edges: Edges, clock: Clock, metrics: Metrics, make_server: MakeServer | None = None
+    ) -> None:
+        self._settings, self._store = settings, edges.store
+        self._supervisor = Supervisor(edges, _ways(settings), clock, metrics)
+        servicer = EvacuationServicer(self._store, Orders(self._store, self._supervisor), clock)
+        self._server: Serving = (make_server or self._grpc_server)(
+            [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)]
         )
-        await _serve(server, store, supervisor, stop, ready, settings.drain_grace_s)
+
+    def _grpc_server(self, servicers: Sequence[Servicer]) -> Server:
+        settings = self._settings
+        return Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
+
+    async def serve(self, stop: asyncio.Event, ready: asyncio.Future[int] | None = None) -> None:
+        """Serves until `stop` is set, then drains. `ready` gets the port.
+
+        Raises:
+            VmhaError: It cannot listen, or the store's settings do not allow it to run (STORE_EVICTS).
+        """
+        await _serve(self._server, self._store, self._supervisor, stop, ready, self._settings.drain_grace_s)
 
 
 def _ways(settings: EvacSettings) -> RunnerSettings:
@@ -123,7 +141,7 @@ def _ways(settings: EvacSettings) -> RunnerSettings:
 
 
 async def _serve(
-    server: Server,
+    server: Serving,
     store: Store,
     supervisor: Supervisor,
     stop: asyncio.Event,
@@ -151,7 +169,7 @@ async def _serve(
         await server.stop(drain_s)
 
 
-async def _watch_store(server: Server, store: Store, supervisor: Supervisor) -> None:
+async def _watch_store(server: Serving, store: Store, supervisor: Supervisor) -> None:
     """Tells health whether the store answers, and takes up what is unfinished: at the start, and when another replica died."""
     log = structlog.get_logger("vmha.evac")
     checked, serving = False, True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -29,7 +30,7 @@ from vmha.probe import ExporterProbe, HttpExporterProbe
 from vmha.rpc.channel import open_channel
 from vmha.rpc.options import MIB
 from vmha.rpc.scalars import duration
-from vmha.rpc.server import Server
+from vmha.rpc.server import MakeServer, Server, Servicer
 from vmha.store import Store, connect
 from vmha.v1 import cluster_service_pb2_grpc, event_service_pb2_grpc, manager_service_pb2_grpc
 from vmha.v1 import manager_service_pb2 as ms
@@ -44,10 +45,23 @@ _log = structlog.get_logger("vmha.manager")
 
 
 class Manager:
-    """One running replica."""
+    """One running replica.
+
+    Args:
+        make_server: Makes what it is served by; None: a gRPC server, as the settings say.
+        dice: Draws the watch graphs; None: one of its own.
+    """
 
     def __init__(
-        self, settings: ManagerSettings, *, store: Store, clock: Clock, probe: ExporterProbe, evacuator: EvacClient
+        self,
+        settings: ManagerSettings,
+        *,
+        store: Store,
+        clock: Clock,
+        probe: ExporterProbe,
+        evacuator: EvacClient,
+        make_server: MakeServer | None = None,
+        dice: random.Random | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -61,31 +75,32 @@ class Manager:
             store_watch=self._watch,
             lag=self._lag,
             manager_id=settings.manager_id,
+            random=dice or random.Random(),
         )
         self.discovery = Discovery(parts, interval_s=settings.discovery_interval_s)
         self._tails = EventTails(store)
         self._service = ManagerService(self.discovery)
-        self.server = Server(
-            [
-                (manager_service_pb2_grpc.add_ManagerServiceServicer_to_server, self._service, "vmha.v1.ManagerService"),
-                (
-                    cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server,
-                    ClusterService(Operations(store, self.discovery, clock)),
-                    "vmha.v1.ClusterService",
-                ),
-                (
-                    event_service_pb2_grpc.add_EventServiceServicer_to_server,
-                    EventService(store, self._tails),
-                    "vmha.v1.EventService",
-                ),
-            ],
-            settings.listen,
-            tls=settings.tls,
-            reflection=settings.reflection,
-            max_receive_bytes=MAX_RECEIVE_BYTES,
-        )
+        self.server = (make_server or self._grpc_server)(self._servicers(clock))
         self._health_tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+
+    def _servicers(self, clock: Clock) -> list[Servicer]:
+        operations = Operations(self._store, self.discovery, clock)
+        events = EventService(self._store, self._tails)
+        return [
+            (manager_service_pb2_grpc.add_ManagerServiceServicer_to_server, self._service, "vmha.v1.ManagerService"),
+            (cluster_service_pb2_grpc.add_ClusterServiceServicer_to_server, ClusterService(operations), "vmha.v1.ClusterService"),
+            (event_service_pb2_grpc.add_EventServiceServicer_to_server, events, "vmha.v1.EventService"),
+        ]
+
+    def _grpc_server(self, servicers: Sequence[Servicer]) -> Server:
+        return Server(
+            servicers,
+            self._settings.listen,
+            tls=self._settings.tls,
+            reflection=self._settings.reflection,
+            max_receive_bytes=MAX_RECEIVE_BYTES,
+        )
 
     async def start(self) -> int:
         """Listen at once, so that liveness can be asked; then wait for Redis, find the clusters, and serve. Returns the port.
@@ -101,10 +116,6 @@ class Manager:
         self._lag.start()
         await self.discovery.start()
         await self.server.set_serving(self._watch.reachable)
-        # A full collection would stall the loop for 300 ms at 10,000 sessions: what lives now lives on.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         _log.info("manager serves", listen=self._settings.listen, port=port, clusters=len(self.discovery.loops))
         return port
 
@@ -165,6 +176,10 @@ async def run(
             return 1
         if port is None:
             return 0
+        # A full collection would stall the loop for 300 ms at 10,000 sessions: what lives now lives on.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         if started is not None:
             started(port)
         await stop.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +16,26 @@ from vmha.rpc.tls import TlsFiles
 
 Servicer = tuple[Callable[[Any, grpc.aio.Server], None], object, str]
 """`add_XServicer_to_server`, the servicer, and the service's full name as "vmha.v1.ClusterService"."""
+
+
+class Serving(Protocol):
+    """What a service needs of the server that it is served by; `Server` is the real one, the simulator has another."""
+
+    async def start(self) -> int:
+        """Listen and serve. Returns the port. Raises Unavailable(LISTEN_FAILED)."""
+        ...
+
+    async def set_serving(self, serving: bool) -> None:
+        """Say whether the services can do their work."""
+        ...
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no more calls, and cut those that run after `grace_s`."""
+        ...
+
+
+MakeServer = Callable[[Sequence[Servicer]], Serving]
+"""Makes the server of a process, which does not listen yet."""
 
 
 class Server:
