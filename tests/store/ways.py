@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tests.support.failures import cluster_of, confirm_down, own
 from vmha.model import EvacuationState, Group, GroupMode, GroupPolicy, ProofKind, VmOutcome, VmStep
 from vmha.store import Store
-from vmha.store.records import Incident, VmEntry
+from vmha.store.records import Incident, SafetyConfig, VmEntry
 
 C = "c1"
 RUNNER = "runner-1"
@@ -73,6 +73,8 @@ async def whole_way(store: Store) -> str:
     await own(store, C, "h3", ["v3"])
     host = await store.hosts.get(C, "h3")
     await store.incidents.suspect(C, "h3", host.boot_id, 60.0, 120.0, "SILENT", "")
+    config = SafetyConfig(enforced=True, voters=("h1",), certificate_quorum=1, evacuation_quorum=1, constants={})
+    await store.clusters.put_config(await store.clusters.get(C), config, at_least=0, keep_from=0, hosts=["h1"])
     rule = Group(group_id="g1", policy=GroupPolicy.AFFINITY, mode=GroupMode.SOFT, vm_ids=("v1", "v3"))
     await store.groups.create(C, rule)
     await store.votes.put_snapshot(C, b"{}", 60.0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from redis.asyncio import Redis
 
 from vmha.model import ClusterConfig, Group
 from vmha.store import codec, keys
-from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord
+from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, SafetyConfig
 from vmha.store.scripts import Scripts, pairs, store_errors
 
 
@@ -40,17 +40,18 @@ class Clusters:
         return codec.cluster(cluster_id, pairs(row))
 
     async def snapshot(self, cluster_id: str) -> ClusterSnapshot:
-        """The cluster, its hosts and its groups in one round trip, all of one moment.
+        """The cluster, its hosts, groups and numbered configurations in one round trip, all of one moment.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN.
         """
-        cluster, hosts, groups = await self._scripts.run("cluster_snapshot", cluster_id)
+        cluster, hosts, groups, configs = await self._scripts.run("cluster_snapshot", cluster_id)
         parsed = [(codec.text(host_id), pairs(row)) for host_id, row in hosts]
         return ClusterSnapshot(
             cluster=codec.cluster(cluster_id, pairs(cluster)),
             hosts={host_id: codec.host(cluster_id, host_id, row) for host_id, row in sorted(parsed, key=lambda item: item[0])},
             groups={group_id: codec.group(stored) for group_id, stored in sorted(pairs(groups).items())},
+            configs={version: codec.safety_config(stored) for version, stored in sorted(_numbered(pairs(configs)))},
         )
 
     async def create(self, cluster_id: str, config: ClusterConfig) -> ClusterRecord:
@@ -90,7 +91,53 @@ class Clusters:
         await self._scripts.run("cluster_delete", cluster_id, version or 0)
         await self._scripts.command("SREM", keys.CLUSTER_INDEX(), cluster_id)
 
-    async def restore(self, cluster: ClusterRecord, hosts: Sequence[HostRecord], groups: Iterable[Group]) -> ClusterRecord:
+    async def put_config(
+        self, cluster: ClusterRecord, config: SafetyConfig, *, at_least: int, keep_from: int, hosts: Sequence[str]
+    ) -> ClusterRecord:
+        """Makes a configuration of the safety protocol the newest one, under a number of its own; the same again is OK (R18).
+
+        Args:
+            cluster: As the caller knows it: another newest number in the store is refused.
+            at_least: The number is not below this: an agent may hold one that the store has lost.
+            keep_from: Older ones are forgotten: no host holds them.
+            hosts: To whom it will be sent now: their `config_sent` is raised in the same moment.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+            Aborted: CONFIG_CHANGED.
+        """
+        content = codec.safety_config_text(config)
+        keep_from = max(keep_from, cluster.config_version + 2 - keys.CONFIGS_KEPT)
+        [row] = await self._scripts.run(
+            "config_put", cluster.cluster_id, cluster.config_version, at_least, keep_from, content, *hosts
+        )
+        return codec.cluster(cluster.cluster_id, pairs(row))
+
+    async def enter_safe_mode(self, cluster_id: str, generation: int, hosts: Sequence[str]) -> ClusterRecord:
+        """The store has lost writes: nothing is started or evacuated until these hosts have said what they run (R20).
+
+        Args:
+            generation: The highest that was seen anywhere; the store's is above it afterwards.
+            hosts: To wait for. Where safe mode is on already, those stay.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+        """
+        [row] = await self._scripts.run("safe_mode", cluster_id, generation, *hosts)
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def safe_arrived(self, cluster_id: str, host_id: str) -> ClusterRecord:
+        """A host has said what it runs; when the last one has, safe mode is over. Errors as `enter_safe_mode`."""
+        [row] = await self._scripts.run("safe_arrived", cluster_id, host_id)
+        return codec.cluster(cluster_id, pairs(row))
+
+    async def restore(
+        self,
+        cluster: ClusterRecord,
+        hosts: Sequence[HostRecord],
+        groups: Iterable[Group],
+        configs: Mapping[int, SafetyConfig] | None = None,
+    ) -> ClusterRecord:
         """Writes a cluster that the store has lost, under the next store generation; one that is there is only returned.
 
         Open incidents of the hosts come back without their evidence. Inventory comes from the agents.
@@ -110,6 +157,7 @@ class Clusters:
             cluster.store_generation,
             json.dumps(rows),
             json.dumps(rules),
+            json.dumps({str(version): codec.safety_config_text(config) for version, config in (configs or {}).items()}),
         )
         await self._index(cluster.cluster_id)
         if rows:
@@ -119,3 +167,7 @@ class Clusters:
 
     async def _index(self, cluster_id: str) -> None:
         await self._scripts.command("SADD", keys.CLUSTER_INDEX(), cluster_id)
+
+
+def _numbered(rows: Mapping[str, str]) -> list[tuple[int, str]]:
+    return [(int(version), stored) for version, stored in rows.items()]

@@ -21,7 +21,16 @@ from vmha.model import (
     VmOutcome,
     VmState,
 )
-from vmha.store.records import ClusterRecord, EvacuationRecord, HostRecord, Incident, SuspectRecord, VmEntry, VmRecord
+from vmha.store.records import (
+    ClusterRecord,
+    EvacuationRecord,
+    HostRecord,
+    Incident,
+    SafetyConfig,
+    SuspectRecord,
+    VmEntry,
+    VmRecord,
+)
 
 Hash = Mapping[str, str]
 
@@ -31,6 +40,7 @@ _HOST_FACTS = TypeAdapter(HostFacts)
 _VM_FACTS = TypeAdapter(VmFacts)
 _GROUP = TypeAdapter(Group)
 _VM_ENTRY = TypeAdapter(VmEntry)
+_SAFETY_CONFIG = TypeAdapter(SafetyConfig)
 
 MIGRATED_AWAY = "MIGRATED_AWAY"
 """The reason of a VM that its owner saw leave by live migration and that no host has reported since: not to be started."""
@@ -115,7 +125,18 @@ def cluster(cluster_id: str, row: Hash) -> ClusterRecord:
         version=_int(row, "version"),
         config_version=_int(row, "config_version"),
         store_generation=_int(row, "store_generation"),
+        awaited=tuple(sorted(json.loads(row.get("awaited") or "[]"))),
     )
+
+
+def safety_config_text(config: SafetyConfig) -> str:
+    """A configuration of the safety protocol."""
+    return _json(_SAFETY_CONFIG, config)
+
+
+def safety_config(stored: str) -> SafetyConfig:
+    """A configuration of the safety protocol."""
+    return _SAFETY_CONFIG.validate_json(stored)
 
 
 def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
@@ -140,6 +161,11 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         confirmed_off_epoch=_int(row, "confirmed_off_epoch"),
         confirmed_off_time_s=_float(row, "confirmed_off_time_s"),
         self_fencing=row.get("self_fencing") == "1",
+        watchdog=row.get("watchdog") == "1",
+        config_sent=_int(row, "config_sent"),
+        config_confirmed=_int(row, "config_confirmed"),
+        agent_gone=row.get("agent_gone") == "1",
+        undelivered=row.get("undelivered") == "1",
     )
 
 
@@ -163,6 +189,11 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "confirmed_off_epoch": str(record.confirmed_off_epoch),
         "confirmed_off_time_s": f"{record.confirmed_off_time_s:.6f}",
         "self_fencing": flag(record.self_fencing),
+        "watchdog": flag(record.watchdog),
+        "config_sent": str(record.config_sent),
+        "config_confirmed": str(record.config_confirmed),
+        "agent_gone": flag(record.agent_gone),
+        "undelivered": flag(record.undelivered),
     }
 
 

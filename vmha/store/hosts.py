@@ -35,7 +35,7 @@ class Hosts:
         Raises:
             NotFound: CLUSTER_UNKNOWN.
         """
-        _, hosts, _ = await self._scripts.run("cluster_snapshot", cluster_id)
+        _, hosts, *_ = await self._scripts.run("cluster_snapshot", cluster_id)
         rows = sorted((codec.text(host_id), pairs(row)) for host_id, row in hosts)
         return [codec.host(cluster_id, host_id, row) for host_id, row in rows]
 
@@ -106,9 +106,19 @@ class Hosts:
         """Records what the agent found on its host."""
         return await self._run("host_put", cluster_id, host_id, "facts", codec.host_facts_text(facts))
 
-    async def hello(self, cluster_id: str, host_id: str, boot_id: str, self_fencing: bool) -> HostRecord:
+    async def hello(self, cluster_id: str, host_id: str, boot_id: str, self_fencing: bool, watchdog: bool = False) -> HostRecord:
         """Records what an agent said when it opened its session. A suspicion of another boot cannot be confirmed any more."""
-        return await self._run("host_put", cluster_id, host_id, "boot_id", boot_id, "self_fencing", codec.flag(self_fencing))
+        said = ("boot_id", boot_id, "self_fencing", codec.flag(self_fencing), "watchdog", codec.flag(watchdog))
+        return await self._run("host_put", cluster_id, host_id, *said)
+
+    async def note(self, cluster_id: str, host_id: str, **facts: bool | int) -> HostRecord:
+        """Records facts about a host by the names of `HostRecord`; the one leader is their only writer.
+
+        Args:
+            facts: Of `self_fencing`, `agent_gone`, `undelivered`, `config_sent`, `config_confirmed`.
+        """
+        flat = [part for name, value in facts.items() for part in (name, str(int(value)))]
+        return await self._run("host_put", cluster_id, host_id, *flat)
 
     async def offer(self, cluster_id: str, host_id: str, boot_token: str) -> int:
         """Offers a registration: an incarnation above all earlier ones. Nothing else changes until it is taken up.

@@ -17,6 +17,8 @@ EVENT_TOKEN_TTL_S = 120
 """How long the repeat of an event's append is recognised."""
 EVENTS_KEPT = 10_000
 """Events of a cluster, and steps of an evacuation, that are kept (approximately)."""
+CONFIGS_KEPT = 64
+"""Numbered configurations of a cluster that are kept."""
 EVACUATIONS_KEPT = 1_000
 """Evacuations of a cluster that are kept."""
 
@@ -82,8 +84,19 @@ HOST_INDEX = KeySpec(
     holds="host_id to cluster_id; best effort, checked against the host itself",
 )
 CLUSTER = _spec(
-    "cluster", "cluster", "hash", "none", "manager", "manager, evac", "settings, protection on or off, version, store generation"
+    "cluster",
+    "cluster",
+    "hash",
+    "none",
+    "manager",
+    "manager, evac",
+    "settings, protection on or off, versions, store generation, hosts that safe mode waits for",
 )
+LEADER = _spec(
+    "leader", "leader", "hash", "given by the manager, renewed", "manager", "manager",
+    "the manager that leads: its run, name and address, the term, and what only it knows of the cluster",
+)  # fmt: skip
+TERM = _spec("term", "term", "string", "none", "manager", "manager, evac", "newest term of leadership; outlives the lease")
 TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager", "the cluster was deleted on purpose, not lost")
 HOSTS = _spec("hosts", "hosts", "set", "none", "manager", "manager, evac", "ids of the cluster's hosts")
 HOST = _spec(
@@ -93,8 +106,12 @@ HOST = _spec(
     "none",
     "manager",
     "manager, evac",
-    "configuration, state, registration in force and on offer, fence epoch, operator's word, facts",
+    "configuration, state, registration in force and on offer, fence epoch, operator's word, facts, what its agent announced",
 )
+CONFIGS = _spec(
+    "configs", "configs", "hash", "none; what some host may still hold, 64 newest", "manager", "manager",
+    "number to configuration of the safety protocol (JSON): voters, quorums, constants (R18)",
+)  # fmt: skip
 GROUPS = _spec("groups", "groups", "hash", "none", "manager", "manager, evac", "group_id to affinity rule (JSON)")
 SUSPECT = _spec(
     "suspect", "suspect:<host_id>", "hash", "given by the manager, longer than the cooldown", "manager", "manager",
@@ -143,7 +160,7 @@ EVENT_TOKEN = _spec(
 VOTES = _spec("votes", "votes", "string", "given by the manager", "manager", "manager", "snapshot of the votes, for take-over")
 
 TABLE: tuple[KeySpec, ...] = (
-    CLUSTER_INDEX, HOST_INDEX, CLUSTER, TOMBSTONE, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM, HOST_VMS,
+    CLUSTER_INDEX, HOST_INDEX, CLUSTER, LEADER, TERM, TOMBSTONE, CONFIGS, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM, HOST_VMS,
     EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, RUNNER, EVENTS, EVENT_TOKEN, VOTES,
 )  # fmt: skip
 """Every key, in the order of the data's way."""

@@ -26,8 +26,34 @@ from vmha.model import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyConfig:
+    """What a number of R18 stands for: it never changes under that number.
+
+    Attributes:
+        enforced: The cluster is protected, and its agents destroy their VMs when their guard ends.
+        voters: Hosts whose word counts, sorted.
+        certificate_quorum: Voters that make a certificate (C).
+        evacuation_quorum: Voters in contact that an evacuation needs (E).
+        constants: The constants of the safety protocol, in seconds, by configuration name.
+    """
+
+    enforced: bool
+    voters: tuple[str, ...]
+    certificate_quorum: int
+    evacuation_quorum: int
+    constants: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRecord:
-    """A cluster. `version` grows with every change of it, its hosts' configuration or its groups; `config_version` is R18's."""
+    """A cluster.
+
+    Attributes:
+        version: Grows with every change of it, its hosts' configuration or its groups.
+        config_version: Number of the newest configuration of the safety protocol (R18).
+        store_generation: Grows with every durable decision (R20).
+        awaited: Hosts that safe mode waits for; empty when it is off.
+    """
 
     cluster_id: str
     config: ClusterConfig
@@ -35,6 +61,12 @@ class ClusterRecord:
     version: int
     config_version: int
     store_generation: int
+    awaited: tuple[str, ...] = ()
+
+    @property
+    def safe_mode(self) -> bool:
+        """Whether the store was lost and not everybody has said yet what runs: nothing is started or evacuated (R20)."""
+        return bool(self.awaited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +79,12 @@ class HostRecord:
         incarnation_revoked: Set when the host was confirmed down (R17): heartbeats of it are never acked again.
         fence_epoch: Grows with every confirmed failure: max(old + 1, Unix ms).
         confirmed_off_by: The operator who stated that the host is off, for `confirmed_off_epoch`; empty when none did.
+        self_fencing: Its agent's newest word: it holds a guard, and destroys its VMs when that ends.
+        watchdog: A watchdog resets the host when its agent dies.
+        config_sent: Number of the newest configuration that it may have been sent.
+        config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
+        agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
+        undelivered: It registered, and has not shown yet that it was told to start what it owns.
     """
 
     host_id: str
@@ -68,6 +106,16 @@ class HostRecord:
     confirmed_off_epoch: int = 0
     confirmed_off_time_s: float = 0.0
     self_fencing: bool = False
+    watchdog: bool = False
+    config_sent: int = 0
+    config_confirmed: int = 0
+    agent_gone: bool = False
+    undelivered: bool = False
+
+    @property
+    def is_confirmed_off(self) -> bool:
+        """Whether an operator's word that it is off stands."""
+        return bool(self.confirmed_off_by) and self.confirmed_off_epoch == self.fence_epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +245,12 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSnapshot:
-    """A cluster with its hosts and groups, read at one moment."""
+    """A cluster with its hosts, groups and numbered configurations, read at one moment."""
 
     cluster: ClusterRecord
     hosts: Mapping[str, HostRecord]
     groups: Mapping[str, Group]
+    configs: Mapping[int, SafetyConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

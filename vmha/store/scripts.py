@@ -45,8 +45,11 @@ REFUSALS: Mapping[str, tuple[type[VmhaError], str]] = {
     "HOST_OWNS_VMS": (PreconditionFailed, "The host still owns VMs."),
     "HOST_NOT_DOWN": (PreconditionFailed, "The host is not confirmed down."),
     "ETAG_MISMATCH": (Aborted, "It was changed meanwhile; read it again."),
+    "CONFIG_CHANGED": (Aborted, "Another configuration of the safety protocol was made meanwhile; read it again."),
+    "SAFE_MODE": (Unavailable, "The store has lost writes; nothing is started before every host has said what it runs."),
     "HOST_BUSY": (Aborted, "The host has an open incident or an evacuation that has not ended."),
     "STALE_INCARNATION": (Aborted, "The registration is not the one in force or on offer."),
+    "STALE_LEADER_TERM": (Aborted, "A newer leader decides for this cluster."),
     "STALE_FENCE_EPOCH": (Aborted, "The host's fence epoch is another one."),
     "STALE_VM_EPOCH": (Aborted, "The VM's ownership changed meanwhile."),
     "VM_MIGRATED_AWAY": (Aborted, "The VM left its host by a live migration and was not seen since."),
@@ -105,11 +108,20 @@ def source(name: str) -> str:
 
 
 class Scripts:
-    """The store's scripts on one client; each is loaded at its first use, and again after Redis has forgotten it."""
+    """The store's scripts on one client; each is loaded at its first use, and again after Redis has forgotten it.
 
-    def __init__(self, client: Redis) -> None:
+    Args:
+        term: Of the leader that runs them, 0 for others; Redis refuses an older term than the newest it has seen (R19).
+    """
+
+    def __init__(self, client: Redis, term: int = 0) -> None:
         self._client = client
+        self._term = term
         self._scripts: dict[str, AsyncScript] = {}
+
+    def under(self, term: int) -> Scripts:
+        """The same scripts, run by the leader of a term."""
+        return Scripts(self._client, term)
 
     async def run(
         self, name: str, cluster_id: str, *arguments: str | int | float, refusals: Mapping[str, type[VmhaError]] | None = None
@@ -123,13 +135,13 @@ class Scripts:
             refusals: Other error classes for single refusals of this call.
 
         Raises:
-            VmhaError: As REFUSALS says; Unavailable when Redis does not answer.
+            VmhaError: As REFUSALS says; Aborted("STALE_LEADER_TERM"); Unavailable when Redis does not answer.
         """
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._client.register_script(source(name))
         with store_errors():
-            reply = await script(keys=[keys.CLUSTER(cluster_id)], args=list(arguments))
+            reply = await script(keys=[keys.CLUSTER(cluster_id)], args=[self._term, *arguments])
         status = text(reply[0])
         if status == "OK":
             return list(reply[1:])

@@ -1,5 +1,6 @@
 -- The store came back empty: writes what the manager remembers, all of it or nothing.
--- ARGV: settings, protection, version, config_version, store_generation, hosts (JSON, all values text), groups (JSON).
+-- ARGV: settings, protection, version, config_version, store_generation, hosts (JSON, all values text), groups (JSON),
+-- numbered configurations (JSON).
 if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} end
 if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
 redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
@@ -13,4 +14,5 @@ for id, row in pairs(cjson.decode(ARGV[6])) do
   end
 end
 for id, rule in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', K_groups(), id, rule) end
+for number, content in pairs(cjson.decode(ARGV[8])) do redis.call('HSET', K_configs(), number, content) end
 return {'OK', redis.call('HGETALL', K_cluster())}

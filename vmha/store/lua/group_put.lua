@@ -10,5 +10,5 @@ end
 if old == rule then return {'OK'} end
 if etag ~= '' and redis.sha1hex(old) ~= etag then return {'ETAG_MISMATCH', 'group_id', id} end
 if act == 'delete' then redis.call('HDEL', K_groups(), id) else redis.call('HSET', K_groups(), id, rule) end
-bump(false)
+bump()
 return {'OK'}

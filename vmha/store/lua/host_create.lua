@@ -6,6 +6,6 @@ if exists(host) then
 else
   redis.call('HSET', host, 'config', ARGV[2], 'version', newer(0), 'state', 'UNKNOWN', 'state_time_s', NOW)
   redis.call('SADD', K_hosts(), ARGV[1])
-  bump(true)
+  bump()
 end
 return {'OK', redis.call('HGETALL', host)}

@@ -10,5 +10,5 @@ if redis.call('HEXISTS', K_incidents(), id) == 1 or redis.call('HEXISTS', K_evac
 end
 redis.call('DEL', host, K_suspect(id))
 redis.call('SREM', K_hosts(), id)
-bump(true)
+bump()
 return {'OK'}

@@ -1,4 +1,5 @@
 -- Puts the offer in force and re-claims what the host owns. ARGV: host_id, incarnation, boot_id.
+-- `undelivered` outlives the manager: the host was not told yet to start what it owns.
 -- One moment for both: before it an evacuator's claim wins and the VM is not the host's any more; after it the
 -- claim finds a newer incarnation and a newer epoch, and fails.
 local id, incarnation, boot_id = ARGV[1], ARGV[2], ARGV[3]
@@ -10,9 +11,11 @@ if not repeated and (num(incarnation) <= 0 or num(row.offer_incarnation) ~= num(
   return {'STALE_INCARNATION', 'host_id', id, 'incarnation', incarnation, 'offered', row.offer_incarnation or '0'}
 end
 if not repeated then
-  redis.call('HSET', host, 'incarnation', incarnation, 'incarnation_revoked', '0', 'boot_id', boot_id)
+  redis.call('HSET', host, 'incarnation', incarnation, 'incarnation_revoked', '0', 'boot_id', boot_id,
+    'undelivered', '1')
   redis.call('HDEL', host, 'confirmed_off_by', 'confirmed_off_epoch', 'confirmed_off_time_s')
   redis.call('DEL', K_suspect(id))
+  decided()
 end
 local owned = {}
 for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do

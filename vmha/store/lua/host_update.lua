@@ -6,6 +6,6 @@ if old == '' then old = '0' end
 if old ~= ARGV[3] then
   if ARGV[4] ~= '0' and get(host, 'version') ~= ARGV[4] then return {'ETAG_MISMATCH', 'host_id', ARGV[1]} end
   redis.call('HSET', host, ARGV[2], ARGV[3], 'version', newer(get(host, 'version')))
-  bump(false)
+  bump()
 end
 return {'OK', redis.call('HGETALL', host)}

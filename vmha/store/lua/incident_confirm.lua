@@ -25,4 +25,5 @@ if operator and (row.confirmed_off_by or '') ~= '' and num(row.confirmed_off_epo
   redis.call('HSET', host, 'confirmed_off_epoch', fence_epoch)
 end
 redis.call('DEL', K_suspect(id))
+decided()
 return {'OK', incident}

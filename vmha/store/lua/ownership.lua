@@ -6,6 +6,7 @@ local function hand_over(vm_id, from_id, to_id, to_incarnation, epoch, claim_id)
   redis.call('HDEL', vm, 'departed', 'seen_on', 'seen_incarnation')
   redis.call('SREM', K_host_vms(from_id), vm_id)
   redis.call('SADD', K_host_vms(to_id), vm_id)
+  decided()
 end
 
 local function stale_vm(vm_id, row)

@@ -24,10 +24,23 @@ local function exists(key) return redis.call('EXISTS', key) == 1 end
 
 local function get(key, field) return redis.call('HGET', key, field) or '' end
 
--- Configuration changed: the cluster's etag, and R18's number where membership or settings did.
-local function bump(safety)
+-- The first argument is the term of the leader that acts, and no script counts it; 0: an operator, an agent or the evacuator does.
+-- An older term than the newest on record decides nothing any more (R19). One that the store has lost is written down again.
+local TERM = num(table.remove(ARGV, 1))
+if TERM > 0 then
+  local newest = num(redis.call('GET', K_term()))
+  if TERM < newest then return {'STALE_LEADER_TERM', 'term', int(TERM), 'newest_term', int(newest)} end
+  if TERM > newest and exists(K_cluster()) then redis.call('SET', K_term(), int(TERM)) end
+end
+
+-- Configuration changed: the cluster's etag.
+local function bump()
   redis.call('HSET', K_cluster(), 'version', newer(get(K_cluster(), 'version')))
-  if safety then redis.call('HINCRBY', K_cluster(), 'config_version', 1) end
+end
+
+-- A durable decision was made: agents carry the highest number on, so that a store that lost one is found out (R20).
+local function decided()
+  redis.call('HINCRBY', K_cluster(), 'store_generation', 1)
 end
 
 -- The registration named is the one in force; 0 is none.

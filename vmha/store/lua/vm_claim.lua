@@ -7,6 +7,7 @@ local to_id, to_incarnation, again = ARGV[8], ARGV[9], ARGV[10] == '1'
 local refusal = refused(ARGV[2])
 if refusal then return refusal end
 local head, vm = fields(HEAD), K_vm(vm_id)
+if get(K_cluster(), 'awaited') ~= '' then return {'SAFE_MODE', 'evacuation_id', ID} end
 if head.proof == 'UNSPECIFIED' then return {'EVACUATION_UNPROVEN', 'evacuation_id', ID} end
 local values = redis.call('HMGET', vm, 'owner', 'owner_incarnation', 'epoch', 'claim_id', 'state', 'departed')
 local row = {owner = values[1] or '', epoch = values[3] or '0'}
