@@ -31,6 +31,8 @@ LATENCY_S = 0.0005
 TIMEOUT_S = 1.0
 """After which a caller gives up an answer: vmha.store.connect's."""
 _ROOMY = 1 << 20
+_NOT_FOR_CALLBACKS = {"keys", "NEVER_DECODE", "EMPTY_RESPONSE"}
+"""Options of redis-py's commands that its own parse_response takes out."""
 _FULL = "OOM command not allowed when used memory > 'maxmemory'."
 
 
@@ -266,7 +268,9 @@ class SimRedis(Redis):
             raise reply
         value = _decoded(reply) if self._decodes and "NEVER_DECODE" not in options else reply
         callback = self.response_callbacks.get(name)
-        return value if callback is None else callback(value, **options)
+        if callback is None:
+            return value
+        return callback(value, **{name: option for name, option in options.items() if name not in _NOT_FOR_CALLBACKS})
 
 
 class _Pipeline(Pipeline):
