@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tests.support.failures import cluster_of, confirm_down, own
 from vmha.model import EvacuationState, Group, GroupMode, GroupPolicy, ProofKind, VmOutcome, VmStep
 from vmha.store import Store
+from vmha.store.leaders import Candidate
 from vmha.store.records import Incident, SafetyConfig, VmEntry
 
 C = "c1"
@@ -78,6 +79,7 @@ async def whole_way(store: Store) -> str:
     rule = Group(group_id="g1", policy=GroupPolicy.AFFINITY, mode=GroupMode.SOFT, vm_ids=("v1", "v3"))
     await store.groups.create(C, rule)
     await store.votes.put_snapshot(C, b"{}", 60.0)
+    await store.leaders.claim(C, Candidate(holder="run-1", manager_id="m1", address="127.0.0.1:1"), 60.0)
     await store.events.append(C, "alarm", {"reason": "FLAPPING"})
     down = await confirm_down(store, C, "h2")
     await store.evacuations.start(C, down.incident_id, "h2", down.fence_epoch, down.incarnation, 0)

@@ -22,6 +22,7 @@ from vmha.store.events import Events
 from vmha.store.groups import Groups
 from vmha.store.hosts import Hosts
 from vmha.store.incidents import Incidents
+from vmha.store.leaders import Leaders
 from vmha.store.scripts import Scripts, store_errors
 from vmha.store.vms import Vms
 from vmha.store.votes import Votes
@@ -37,11 +38,12 @@ class Store:
 
     Args:
         client: Any redis.asyncio client; `connect` makes the usual one.
+        term: Of the leader that acts through it (`under`); 0: nobody's, and not checked.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, term: int = 0) -> None:
         self._client = client
-        self._scripts = scripts = Scripts(client)
+        self._scripts = scripts = Scripts(client, term)
         self.clusters = Clusters(client, scripts)
         self.hosts = Hosts(client, scripts)
         self.groups = Groups(client, scripts)
@@ -50,6 +52,14 @@ class Store:
         self.evacuations = Evacuations(client, scripts)
         self.events = Events(client, scripts)
         self.votes = Votes(scripts)
+        self.leaders = Leaders(scripts)
+
+    def under(self, term: int) -> Store:
+        """The same store for the leader of a term: once a newer one is on record its changes are refused (R19).
+
+        All its methods may raise Aborted("STALE_LEADER_TERM").
+        """
+        return Store(self._client, term=term)
 
     def __repr__(self) -> str:
         return "Store()"

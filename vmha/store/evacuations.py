@@ -44,9 +44,13 @@ class Evacuations:
             NotFound: HOST_UNKNOWN.
             PreconditionFailed: HOST_NOT_DOWN when the host's incarnation is not revoked.
             Aborted: STALE_FENCE_EPOCH when fence_epoch is not the host's; STALE_INCARNATION when incarnation is newer than the
-                host's; HOST_BUSY when another evacuation of the host has not ended.
+                host's; HOST_BUSY when another evacuation of the host has not ended; STALE_LEADER_TERM when a newer leader was
+                seen.
         """
-        return await self._run("evacuation_start", cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term)
+        [row] = await self._scripts.under(leader_term).run(
+            "evacuation_start", cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term
+        )
+        return codec.evacuation(cluster_id, evacuation_id, pairs(row))
 
     async def get(self, cluster_id: str, evacuation_id: str) -> EvacuationRecord:
         """One evacuation."""

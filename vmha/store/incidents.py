@@ -40,7 +40,7 @@ class Incidents:
 
     async def clear_suspect(self, cluster_id: str, host_id: str) -> None:
         """Forgets a suspicion."""
-        await self._scripts.command("DEL", keys.SUSPECT(cluster_id, host_id))
+        await self._scripts.run("suspect_clear", cluster_id, host_id)
 
     async def confirm(
         self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False
