@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -86,7 +87,7 @@ async def test_every_decision_raises_the_generation(store: Store) -> None:
     await put(store, CONFIG)
     await note()
 
-    assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False)), seen
+    assert all(later > earlier for earlier, later in pairwise(seen)), seen
 
 
 async def test_safe_mode_ends_with_the_last_host(store: Store) -> None:
