@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.ways import C
 from tests.support.failures import cluster_of, confirm_down
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
 from vmha.model import FAST_TIMERS, ClusterConfig, Group, GroupMode, GroupPolicy, Profile
 from vmha.store import Store
@@ -84,13 +84,13 @@ async def test_delete_needs_an_empty_disabled_cluster(store: Store) -> None:
         await store.clusters.delete(C, None)
 
 
-async def test_a_lost_store_is_restored_under_the_next_generation(store: Store, redis_server: RedisServer) -> None:
+async def test_a_lost_store_is_restored_under_the_next_generation(store: Store, redis_home: RedisHome) -> None:
     """After a Redis that came back empty: configuration, groups, incarnations, fence epochs open incidents are there again."""
     await cluster_of(store, C, ["h1", "h2"])
     rule = await store.groups.create(C, Group(group_id="g1", policy=GroupPolicy.AFFINITY, mode=GroupMode.SOFT, vm_ids=("a", "b")))
     incident = await confirm_down(store, C, "h2")
     before = await store.clusters.snapshot(C)
-    redis_server.restart_empty()
+    redis_home.restart_empty()
     hosts = list(before.hosts.values())
     restored = await store.clusters.restore(before.cluster, hosts, [rule])
 

@@ -6,11 +6,10 @@ import asyncio
 import json
 
 import pytest
-import redis.asyncio
 from google.protobuf import json_format
 
 from tests.store.ways import C, whole_way
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.errors import NotFound, OutOfRange
 from vmha.model import ClusterConfig
 from vmha.store import Store, keys
@@ -32,10 +31,10 @@ async def test_revisions_count_up_by_one(store: Store) -> None:
     assert await store.events.read(C, revisions[-1]) == []
 
 
-async def test_a_repeated_append_is_one_event(store: Store, redis_server: RedisServer) -> None:
+async def test_a_repeated_append_is_one_event(store: Store, redis_home: RedisHome) -> None:
     """The script with the same token answers the first revision."""
     await store.clusters.create(C, ClusterConfig())
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     scripts = Scripts(client)
     answers = [await scripts.run("event_append", C, "token", "alarm", "", "", json.dumps({})) for _ in range(3)]
     await client.aclose()
@@ -44,11 +43,11 @@ async def test_a_repeated_append_is_one_event(store: Store, redis_server: RedisS
     assert len(await store.events.read(C, 0)) == 1
 
 
-async def test_what_is_not_kept_is_said(store: Store, redis_server: RedisServer) -> None:
+async def test_what_is_not_kept_is_said(store: Store, redis_home: RedisHome) -> None:
     """After a trim, after a loss of the store, and for a revision from the future: REVISION_COMPACTED with the oldest."""
     await store.clusters.create(C, ClusterConfig())
     revisions = [await store.events.append(C, "alarm", {}) for _ in range(4)]
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     await client.xtrim(keys.EVENTS(C), maxlen=2, approximate=False)
     await client.aclose()
     assert [e.revision for e in await store.events.read(C, revisions[1])] == revisions[2:]
@@ -56,7 +55,7 @@ async def test_what_is_not_kept_is_said(store: Store, redis_server: RedisServer)
         with pytest.raises(OutOfRange) as caught:
             await store.events.read(C, after)
         assert (caught.value.reason, caught.value.metadata) == ("REVISION_COMPACTED", {"oldest_revision": str(revisions[2])})
-    redis_server.restart_empty()
+    redis_home.restart_empty()
     await store.clusters.create(C, ClusterConfig())
     assert await store.events.append(C, "alarm", {}) > revisions[-1] + 1
     with pytest.raises(OutOfRange):

@@ -6,11 +6,10 @@ import time
 from dataclasses import replace
 
 import pytest
-import redis.asyncio
 
 from tests.store.ways import C
 from tests.support.failures import cluster_of, confirm_down, own, register
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
 from vmha.model import ClusterConfig, FenceConfig, HostConfig, HostFacts, HostState
 from vmha.store import Store, keys
@@ -47,12 +46,12 @@ async def test_a_host_is_in_one_cluster(store: Store) -> None:
     assert (await store.hosts.create("c2", "h1", CONFIG)).cluster_id == "c2"
 
 
-async def test_the_index_of_hosts_is_only_a_hint(store: Store, redis_server: RedisServer) -> None:
+async def test_the_index_of_hosts_is_only_a_hint(store: Store, redis_home: RedisHome) -> None:
     """A host is found, and not made twice, when the index lacks it or names another cluster."""
     await store.clusters.create(C, ClusterConfig())
     await store.clusters.create("c2", ClusterConfig())
     await store.hosts.create(C, "h1", CONFIG)
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     for spoil in (client.delete(keys.HOST_INDEX()), client.execute_command("HSET", keys.HOST_INDEX(), "h1", "c2")):  # type: ignore[no-untyped-call]
         await spoil
         assert await store.hosts.find_cluster("h1") == C

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import redis.asyncio
-
 from tests.store.ways import whole_way
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.store import Store, keys
 
 TOP = Path(__file__).resolve().parents[2]
@@ -40,10 +38,10 @@ def test_no_other_module_names_a_key() -> None:
     assert wrong == []
 
 
-async def test_every_key_that_exists_is_in_the_table(store: Store, redis_server: RedisServer) -> None:
+async def test_every_key_that_exists_is_in_the_table(store: Store, redis_home: RedisHome) -> None:
     """A whole way leaves only keys of the table, of the type and lifetime that it says."""
     running = await whole_way(store)
-    client = redis.asyncio.Redis.from_url(redis_server.url, decode_responses=True)
+    client = redis_home.client(decode_responses=True)
     specs = {
         re.compile(re.sub(r"<\w+>", "[^:]+", s.pattern.replace("{", r"\{").replace("}", r"\}")) + r"\Z"): s for s in keys.TABLE
     }

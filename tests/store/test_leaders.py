@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-import redis.asyncio
 
 from tests.support.failures import cluster_of, confirm_down, own
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.errors import Aborted, NotFound
 from vmha.model import ClusterConfig, HostState
 from vmha.store import Store
@@ -74,10 +73,10 @@ async def test_a_release_is_for_the_next_at_once(store: Store) -> None:
     assert (nobody.manager_id, nobody.address, nobody.term) == ("", "", first.term)
 
 
-async def test_terms_grow_across_a_lost_store(store: Store, redis_server: RedisServer) -> None:
+async def test_terms_grow_across_a_lost_store(store: Store, redis_home: RedisHome) -> None:
     """Flushed, even on a store whose clock is behind: the claim names the highest term that the manager knows."""
     first = await store.leaders.claim(C, ONE, 3.0)
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     await client.flushall()
     await client.aclose()
     ahead = first.term + 10**9
@@ -87,10 +86,10 @@ async def test_terms_grow_across_a_lost_store(store: Store, redis_server: RedisS
     assert not (await store.leaders.renew(C, ONE, 3.0, first.term)).won
 
 
-async def test_a_leader_survives_the_loss_of_its_record(store: Store, redis_server: RedisServer) -> None:
+async def test_a_leader_survives_the_loss_of_its_record(store: Store, redis_home: RedisHome) -> None:
     """A failover or a flush that lost the lease: as long as nobody claimed, its holder goes on under its term."""
     first = await store.leaders.claim(C, ONE, 3.0)
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     await client.flushall()
     await client.aclose()
     renewed = await store.leaders.renew(C, ONE, 3.0, first.term)
@@ -122,7 +121,7 @@ async def test_decisions_of_an_old_term_change_nothing(store: Store) -> None:
     ]
     for attempt in attempts:
         with pytest.raises(Aborted) as refused:
-            await attempt()
+            await attempt()  # type: ignore[no-untyped-call]
         assert refused.value.reason == "STALE_LEADER_TERM"
         assert refused.value.metadata["newest_term"] == str(new.term)
     assert await store.hosts.get("c2", "h1") == host

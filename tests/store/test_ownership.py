@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
-import redis.asyncio
 
 from tests.store.ways import RUNNER, C
 from tests.support.failures import cluster_of, confirm_down, own, running
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome
 from vmha.errors import Aborted, VmhaError
 from vmha.model import EvacuationState, ProofKind, VmState, VmStep
 from vmha.store import Store
@@ -187,7 +186,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_no_interleaving_gives_a_vm_two_owners(redis_server: RedisServer, store: Store, seed: int) -> None:
+async def test_no_interleaving_gives_a_vm_two_owners(redis_home: RedisHome, store: Store, seed: int) -> None:
     """Whatever order claims, retargets, returns, migrations and reports come in: one owner, epochs that grow, repeats without
     effect, and no claim wins after a re-claim."""
     rng = random.Random(seed)
@@ -202,11 +201,11 @@ async def test_no_interleaving_gives_a_vm_two_owners(redis_server: RedisServer, 
         await world.check()
 
 
-async def test_concurrent_claims_of_one_vm_have_one_winner(redis_server: RedisServer, store: Store) -> None:
+async def test_concurrent_claims_of_one_vm_have_one_winner(redis_home: RedisHome, store: Store) -> None:
     """A host's return and the evacuator's claim at the same instant: exactly one of them wins, each of a hundred times."""
     winners = set()
     for round_number in range(100):
-        client = redis.asyncio.Redis.from_url(redis_server.url)
+        client = redis_home.client()
         await client.flushall()
         await client.aclose()
         incarnations = await cluster_of(store, C, HOSTS)

@@ -10,18 +10,19 @@ import traceback
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 from tests.support.failures import cluster_of
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisHome, RedisServer
 from vmha.errors import InvalidField, PreconditionFailed, Unavailable
 from vmha.model import ClusterConfig
 from vmha.store import Store, connect
 
+needs_a_process = pytest.mark.asyncio(loop_factories=["redis"])
 
-async def test_an_evicting_redis_is_refused_by_name(store: Store, redis_server: RedisServer) -> None:
+
+async def test_an_evicting_redis_is_refused_by_name(store: Store, redis_home: RedisHome) -> None:
     """check_policy names the policy that it found and what to set; noeviction passes."""
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     await store.check_policy()
     await client.config_set("maxmemory-policy", "allkeys-lru")
     try:
@@ -36,6 +37,7 @@ async def test_an_evicting_redis_is_refused_by_name(store: Store, redis_server: 
     assert caught.value.reason == "STORE_EVICTS"
 
 
+@needs_a_process
 async def test_a_dead_redis_is_unavailable_and_comes_back(tmp_path: Path) -> None:
     """Reads, scripts and pipelines all say STORE_UNAVAILABLE; after a restart the same store works again, scripts included."""
     server = RedisServer(tmp_path)
@@ -60,6 +62,7 @@ async def test_a_dead_redis_is_unavailable_and_comes_back(tmp_path: Path) -> Non
     server.stop()
 
 
+@needs_a_process
 async def test_a_frozen_redis_costs_one_timeout(tmp_path: Path) -> None:
     """A Redis that hangs is given up after one timeout, not after many; nobody waits behind the pool for longer."""
     server = RedisServer(tmp_path)
@@ -80,9 +83,9 @@ async def test_a_frozen_redis_costs_one_timeout(tmp_path: Path) -> None:
     server.stop()
 
 
-async def test_a_full_redis_is_unavailable(store: Store, redis_server: RedisServer) -> None:
+async def test_a_full_redis_is_unavailable(store: Store, redis_home: RedisHome) -> None:
     """A write that Redis refuses for want of memory is STORE_UNAVAILABLE, and leaves nothing half done."""
-    client = redis.asyncio.Redis.from_url(redis_server.url)
+    client = redis_home.client()
     await client.config_set("maxmemory", "1")
     try:
         with pytest.raises(Unavailable):
@@ -94,6 +97,7 @@ async def test_a_full_redis_is_unavailable(store: Store, redis_server: RedisServ
     assert await store.clusters.list_ids() == []
 
 
+@needs_a_process
 @pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:x/0", "nonsense://:hunter2@h", "redis://:hunter2@127.0.0.1:1/0"])
 async def test_no_error_shows_the_password(url: str) -> None:
     """Neither a bad URL nor a Redis that is away puts the password into a message, a traceback or a repr."""
@@ -108,9 +112,9 @@ async def test_no_error_shows_the_password(url: str) -> None:
     assert shown and "hunter2" not in shown.replace(f"'{url}'", "")
 
 
-async def test_any_client_will_do(redis_server: RedisServer, store: Store) -> None:
+async def test_any_client_will_do(redis_home: RedisHome, store: Store) -> None:
     """Store works on a client that does not decode, and on RESP2."""
-    plain = Store(redis.asyncio.Redis.from_url(redis_server.url, protocol=2))
+    plain = Store(redis_home.client(protocol=2))
     await cluster_of(plain, "c1", ["h1", "h2"])
 
     assert await plain.clusters.snapshot("c1") == await store.clusters.snapshot("c1")

@@ -1,4 +1,4 @@
-"""A redis-server of the tests' own: one process, no persistence, on a free loopback port."""
+"""A Redis of the tests' own: a redis-server (one process, no persistence, on a free loopback port), or the simulator's double."""
 
 from __future__ import annotations
 
@@ -8,8 +8,53 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+
+from vmha.sim.redis_double import SimRedisServer
+from vmha.store import Store, connect
 
 START_S = 10.0
+
+
+class RedisHome(Protocol):
+    """What the tests of the store ask of either."""
+
+    def client(self, **options: Any) -> Redis:
+        """A client with such options of redis-py's."""
+        ...
+
+    def store(self) -> Store:
+        """A store on connections of its own."""
+        ...
+
+    def restart_empty(self) -> None:
+        """A crash that loses everything."""
+        ...
+
+
+class RedisDouble:
+    """The simulator's Redis.
+
+    Args:
+        server: Where the data is.
+    """
+
+    def __init__(self, server: SimRedisServer) -> None:
+        self.server = server
+
+    def client(self, *, decode_responses: bool = False, **_: Any) -> Redis:
+        """A client; it speaks no RESP, whatever is asked."""
+        return self.server.client(decode_responses=decode_responses)
+
+    def store(self) -> Store:
+        """A store."""
+        return Store(self.server.client())
+
+    def restart_empty(self) -> None:
+        """A crash that loses everything."""
+        self.server.start(empty=True)
 
 
 class RedisServer:
@@ -34,6 +79,14 @@ class RedisServer:
         """Its process, for signals (SIGSTOP makes a Redis that hangs)."""
         assert self._process is not None, "not started"
         return self._process.pid
+
+    def client(self, **options: Any) -> Redis:
+        """A client."""
+        return Redis.from_url(self.url, **options)
+
+    def store(self) -> Store:
+        """A store, as the services connect theirs."""
+        return connect(self.url)
 
     def start(self) -> None:
         """Starts it and waits until it answers; a server that runs is left alone."""
