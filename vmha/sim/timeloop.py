@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+OWNER: contextvars.ContextVar[object] = contextvars.ContextVar("owner", default=None)
+"""On whose behalf code runs: a simulated process. Tasks and timers inherit it; `VirtualLoop.kill` ends all of one owner."""
 RESOLUTION_S = 1e-6
 """The shortest span of a timer. A host with a slow clock that sleeps until its own deadline comes close to it in ever smaller
 steps; without this it would get stuck where a step is too small to change the time."""
@@ -97,8 +99,9 @@ class _Timer(asyncio.TimerHandle):
 class _Task(asyncio.Task[T]):
     """A task whose place in a set comes from its number: an address would differ from run to run."""
 
-    def __init__(self, number: int, coroutine: Any, **keywords: Any) -> None:
+    def __init__(self, number: int, owner: object, coroutine: Any, **keywords: Any) -> None:
         self._number = number
+        self.owner = owner
         super().__init__(coroutine, **keywords)
 
     def __hash__(self) -> int:
@@ -179,7 +182,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Task[T]:
         """A task, numbered by this loop."""
         number = next(self._task_numbers)
-        return _Task(number, coro, loop=self, name=f"Task-{number}" if name is None else name, context=context)
+        owner = OWNER.get() if context is None else context.get(OWNER)
+        return _Task(number, owner, coro, loop=self, name=f"Task-{number}" if name is None else name, context=context)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., T], *args: Any
@@ -214,6 +218,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.run_forever()
         finally:
             end.cancel()
+
+    def kill(self, owner: object) -> int:
+        """Cancels every task and timer of an owner; what its tasks do about it still runs. Returns how many tasks there were."""
+        tasks = [task for task in asyncio.all_tasks(self) if getattr(task, "owner", None) is owner]
+        for task in sorted(tasks, key=hash):
+            task.cancel()
+        for _, _, timer in list(self._timers):
+            if timer._context.get(OWNER) is owner and not timer._cancelled:
+                timer.cancel()
+        return len(tasks)
 
     def shut_down(self) -> None:
         """Cancels every task, waits until they have ended, and closes the loop.
