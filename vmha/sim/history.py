@@ -25,7 +25,7 @@ class Fact(StrEnum):
     AGENT_DOWN = "AGENT_DOWN"
     """host: its agent does not."""
     GUEST_CREATED = "GUEST_CREATED"
-    """vm, host: a domain exists that executes nothing yet; it holds capacity."""
+    """vm, host, cause (start, resume, operator, migration): a domain exists that executes nothing yet; it holds capacity."""
     GUEST_RUNS = "GUEST_RUNS"
     """vm, host, cause (initial, start, resume, operator, migration): the guest counts in the occupancy from now on.
     `start` was asked for by the evacuator; `resume` by the host's own agent: a returned host starts what it owns."""
@@ -33,6 +33,8 @@ class Fact(StrEnum):
     """vm, host, cause (power, self_fencing, agent, evacuator, operator, migration): it counts no more."""
     GUEST_DROPPED = "GUEST_DROPPED"
     """vm, host: a domain that executed nothing is gone."""
+    LOCKED = "LOCKED"
+    """vm, host, cause (start, resume): a start was refused because the VM's disks are in use elsewhere."""
     SELF_FENCED = "SELF_FENCED"
     """host: its agent's guard expired, and its guests are destroyed."""
     CERTIFIED = "CERTIFIED"
@@ -93,7 +95,7 @@ class History:
         return (line for line in self.lines if line.fact in facts)
 
 
-class Refused(Exception):  # noqa: N818 - the outcome of an act, no error of the simulator
+class Refused(Exception):
     """An act of the timeline was refused, by the product or by the nature of things.
 
     Attributes:

@@ -336,8 +336,8 @@ def _timeline(reader: Reader, steps: Sequence[object], until: float) -> tuple[Ac
     acts = []
     for i, raw in enumerate(steps):
         place = f"timeline[{i}]"
-        if not isinstance(raw, Mapping) or raw.get("do") not in ACTS:
-            reader.read(raw, STEP, place, also=set(raw) if isinstance(raw, Mapping) else ())
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("do"), str) or raw["do"] not in ACTS:
+            reader.read(raw, STEP, place, also=set(raw) - {"at", "do"} if isinstance(raw, Mapping) else ())
             continue
         values = reader.read(raw, (*STEP, *ACTS[raw["do"]]), place)
         at, do = values.pop("at", 0.0), values.pop("do", "")

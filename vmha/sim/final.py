@@ -1,0 +1,114 @@
+"""`final` of RESULT: what the hypervisors and the store say in the end (design section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from vmha.model import HostState, ProtectionState, VmOutcome, VmState
+from vmha.sim.history import Fact, History
+from vmha.sim.scenario import Scenario, VmSpec
+from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
+
+
+class Books(Protocol):
+    """What the store holds; VMs by the scenario's ids."""
+
+    @property
+    def protection(self) -> str:
+        """DISABLED, WAITING or ACTIVE; empty when the store holds no cluster."""
+        ...
+
+    @property
+    def hosts(self) -> Mapping[str, HostRecord]:
+        """By host_id."""
+        ...
+
+    @property
+    def vms(self) -> Mapping[str, VmRecord]:
+        """By the scenario's VM id."""
+        ...
+
+    @property
+    def evacuations(self) -> Sequence[EvacuationRecord]:
+        """All that are kept."""
+        ...
+
+    @property
+    def entries(self) -> Mapping[str, Sequence[VmEntry]]:
+        """Of each VM in each evacuation, oldest first."""
+        ...
+
+
+class Guest(Protocol):
+    """A domain as its hypervisor has it."""
+
+    @property
+    def vm(self) -> str:
+        """The scenario's VM id."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """Where."""
+        ...
+
+    @property
+    def state(self) -> VmState:
+        """As libvirt says."""
+        ...
+
+
+_RUNS: Final = {VmState.RUNNING: "running", VmState.PAUSED: "paused", VmState.AWAITING_ADMISSION: "paused"}
+_SHOULD_RUN: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
+
+
+def final_of(scenario: Scenario, books: Books, guests: Sequence[Guest], history: History) -> dict[str, Any]:
+    """`final` of a run."""
+    return {
+        "hosts": {host.id: _host_state(books, host.id) for host in scenario.hosts},
+        "vms": {vm.id: _vm(vm, books, guests, history) for vm in scenario.vms},
+        "cluster": books.protection or ProtectionState.DISABLED.value,
+    }
+
+
+def _host_state(books: Books, host_id: str) -> str:
+    record = books.hosts.get(host_id)
+    return (record.state if record else HostState.UNKNOWN).value
+
+
+def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History) -> dict[str, str]:
+    record = books.vms.get(vm.id)
+    here = [guest for guest in guests if guest.vm == vm.id and guest.state in _RUNS]
+    here.sort(key=lambda guest: (guest.state is not VmState.RUNNING, guest.host))
+    owner = record.owner_host_id if record else vm.host
+    host, state = (here[0].host, _RUNS[here[0].state]) if here else (owner, "shutoff")
+    outcome = _outcome(vm, books, history)
+    wanted = record.desired_state in _SHOULD_RUN if record else vm.state != "shutoff"
+    entries = books.entries.get(vm.id, ())
+    reason = entries[-1].reason if entries and outcome not in {"MOVED", "RESTARTED", "REBUILT", "NONE"} else ""
+    if not here and wanted and not reason:
+        reason = _why_not(books, owner, record)
+    return {"host": host, "state": state, "outcome": outcome, "reason": reason}
+
+
+def _outcome(vm: VmSpec, books: Books, history: History) -> str:
+    runs = [line for line in history.of(Fact.GUEST_RUNS) if line.vm == vm.id]
+    if runs and runs[-1].cause == "resume":
+        return VmOutcome.RESTARTED.value
+    entries = books.entries.get(vm.id, ())
+    if entries:
+        return (VmOutcome.PENDING if entries[-1].outcome is VmOutcome.OPEN else entries[-1].outcome).value
+    owner = books.vms[vm.id].owner_host_id if vm.id in books.vms else vm.host
+    waits = any(not e.state.is_terminal and e.host_id == owner for e in books.evacuations)
+    return VmOutcome.PENDING.value if waits else "NONE"
+
+
+def _why_not(books: Books, owner: str, record: VmRecord | None) -> str:
+    """Why a VM that should run does not: its own reason, its evacuation's, its host's."""
+    if record is not None and record.reason:
+        return record.reason
+    waiting = [e.reason for e in books.evacuations if not e.state.is_terminal and e.host_id == owner and e.reason]
+    if waiting:
+        return waiting[-1]
+    return _host_state(books, owner)

@@ -1,0 +1,280 @@
+"""What must hold in every run, whatever happened (design section 9). Pure: each looks at the ground truth and names what breaks.
+
+An invariant is a function of the Truth that yields Violations. `check` runs them all; their names are the `invariant` of RESULT's
+violations and are listed in docs/simulator.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from vmha.model import HostState
+from vmha.sim import placement_rules
+from vmha.sim.history import Fact
+from vmha.sim.truth import Truth, Violation, covers
+
+Invariant = Callable[[Truth], Iterable[Violation]]
+_SETTLED: Final = frozenset({"MOVED", "RESTARTED", "REBUILT", "FAILED", "SKIPPED"})
+_STATE_OF_PROOF: Final = HostState.FENCED.value
+_TIGHT: Final = 1e-9
+
+
+def check(truth: Truth) -> list[Violation]:
+    """Every violation of a run, the earliest first."""
+    found = [violation for invariant in INVARIANTS.values() for violation in invariant(truth)]
+    return sorted(found, key=lambda v: (v.t, v.invariant, v.message))
+
+
+def one_copy(truth: Truth) -> Iterator[Violation]:
+    """At most one executing copy of a VM at every instant."""
+    for vm, spans in truth.occupancy.items():
+        for i, later in enumerate(spans):
+            for earlier in spans[:i]:
+                if earlier.end is None or earlier.end > later.start:
+                    yield Violation(
+                        t=later.start,
+                        invariant="one_copy",
+                        message=f"{vm} runs on {later.host} while it runs on {earlier.host}",
+                        facts={
+                            "vm": vm,
+                            "first": {"host": earlier.host, "from": earlier.start, "to": earlier.end},
+                            "second": {"host": later.host, "from": later.start, "to": later.end, "cause": later.cause},
+                        },
+                    )
+
+
+def start_after_proof(truth: Truth) -> Iterator[Violation]:
+    """No start elsewhere without proof of death: a host_state event to FENCED, which names the rung, comes before it."""
+    for line in truth.facts(Fact.GUEST_RUNS):
+        if line.cause != "start":
+            continue
+        before = truth.last_host(line.vm, line.t)
+        source = before.host if before else truth.scenario.vm(line.vm).host
+        if source == line.host:
+            continue
+        since = before.start if before else 0.0
+        proofs = [e for e in truth.host_states.get(source, ()) if e["to"] == _STATE_OF_PROOF and since <= e["t"] <= line.t]
+        facts = {"vm": line.vm, "source": source, "target": line.host}
+        if not proofs:
+            text = f"{line.vm} starts on {line.host} and no event says that {source}, where it was, is FENCED"
+            yield Violation(t=line.t, invariant="start_after_proof", message=text, facts=facts)
+        elif not proofs[-1]["reason"]:
+            text = f"{source} is FENCED and the event does not name the rung"
+            yield Violation(t=proofs[-1]["t"], invariant="start_after_proof", message=text, facts=facts)
+
+
+def proof_is_true(truth: Truth) -> Iterator[Violation]:
+    """When a host is called FENCED by its fence or its lease, no protected guest runs there."""
+    for host, events in truth.host_states.items():
+        for event in events:
+            if event["to"] != _STATE_OF_PROOF or event["reason"] not in {"FENCE", "LEASE"}:
+                continue
+            alive = [vm for vm in truth.running_on(host, event["t"]) if truth.ha_of(vm, event["t"])]
+            alive = [vm for vm in alive if not _came_since(truth, vm, host, event["t"])]
+            if alive:
+                text = f"{host} is FENCED ({event['reason']}) while it runs {', '.join(alive)}"
+                facts = {"host": host, "vms": alive, "rung": event["reason"]}
+                yield Violation(t=event["t"], invariant="proof_is_true", message=text, facts=facts)
+
+
+def _came_since(truth: Truth, vm: str, host: str, at: float) -> bool:
+    """Whether a guest was started on a host by someone else than its owner's protocol: an operator with virsh."""
+    return any(s.host == host and s.cause == "operator" and covers(s, at) for s in truth.occupancy[vm])
+
+
+def no_lock_needed(truth: Truth) -> Iterator[Violation]:
+    """No start is attempted while the VM runs elsewhere: storage locks are the second barrier, not the first."""
+    for line in truth.facts(Fact.GUEST_CREATED, Fact.LOCKED):
+        elsewhere = [host for host in truth.where(line.vm, line.t) if host != line.host]
+        if elsewhere and line.cause in {"start", "resume"} and not _operator_or_none(truth, line.vm, line.t):
+            text = f"a start of {line.vm} on {line.host} is attempted while it runs on {elsewhere[0]}"
+            facts = {"vm": line.vm, "target": line.host, "running_on": elsewhere}
+            yield Violation(t=line.t, invariant="no_lock_needed", message=text, facts=facts)
+
+
+def _operator_or_none(truth: Truth, vm: str, at: float) -> bool:
+    """Whether the start rests on a person's word, or on `proof: none`: only locks can save the VM then."""
+    before = truth.last_host(vm, at)
+    source = before.host if before else truth.scenario.vm(vm).host
+    proofs = [e for e in truth.host_states.get(source, ()) if e["to"] == _STATE_OF_PROOF and e["t"] <= at]
+    return bool(proofs) and proofs[-1]["reason"] in {"OPERATOR", "NONE"}
+
+
+def healthy_untouched(truth: Truth) -> Iterator[Violation]:
+    """VMs of healthy hosts are untouched, and healthy hosts are not called down."""
+    grace = settle_s(truth)
+    for line in truth.facts(Fact.GUEST_ENDS):
+        if line.cause in {"self_fencing", "agent", "evacuator"} and _undisturbed(truth, line.host, line.t, grace):
+            text = f"{line.vm} is destroyed on {line.host} ({line.cause}), which nothing had disturbed"
+            facts = {"vm": line.vm, "host": line.host, "cause": line.cause}
+            yield Violation(t=line.t, invariant="healthy_untouched", message=text, facts=facts)
+    for line in truth.facts(Fact.HOST_DOWN):
+        if line.cause in {"fence", "watchdog"} and _undisturbed(truth, line.host, line.t - _TIGHT, grace):
+            text = f"{line.host} is switched off ({line.cause}), and nothing had disturbed it"
+            yield Violation(t=line.t, invariant="healthy_untouched", message=text, facts={"host": line.host, "cause": line.cause})
+    for host, events in truth.host_states.items():
+        for event in events:
+            if event["to"] == HostState.DOWN.value and _undisturbed(truth, host, event["t"], grace):
+                text = f"{host} is called DOWN, and nothing had disturbed it"
+                yield Violation(t=event["t"], invariant="healthy_untouched", message=text, facts={"host": host})
+
+
+def settle_s(truth: Truth) -> float:
+    """How long after the last disturbance everything must be as if there had been none."""
+    timers = truth.scenario.cluster.config.timers
+    return timers.wait_duration_s + timers.lease_duration_s + timers.learning_s + 2 * timers.stream_stale_s + 5.0
+
+
+def _undisturbed(truth: Truth, host: str, at: float, grace: float) -> bool:
+    return host in truth.contact and truth.contact[host].undisturbed(max(0.0, at - grace), at)
+
+
+def decided_by_leader(truth: Truth) -> Iterator[Violation]:
+    """No incident is opened but by the manager that holds the cluster's lease, under its term, with the store there."""
+    store_up = True
+    for line in truth.facts(Fact.STORE_DOWN, Fact.STORE_UP, Fact.OPENED):
+        if line.fact is not Fact.OPENED:
+            store_up = line.fact is Fact.STORE_UP
+            continue
+        detail = line.detail
+        facts = {"host": line.host, **detail}
+        if not store_up:
+            text = f"an incident of {line.host} is opened while the store is down"
+            yield Violation(t=line.t, invariant="decided_by_leader", message=text, facts=facts)
+        if "holder" in detail and detail["holder"] != detail.get("manager"):
+            text = f"an incident of {line.host} is opened by manager {detail.get('manager')}, and {detail['holder']} leads"
+            yield Violation(t=line.t, invariant="decided_by_leader", message=text, facts=facts)
+        if detail.get("term_held") is not None and detail.get("term") is not None and detail["term"] < detail["term_held"]:
+            text = f"an incident of {line.host} is opened under term {detail['term']}; the newest is {detail['term_held']}"
+            yield Violation(t=line.t, invariant="decided_by_leader", message=text, facts=facts)
+
+
+def decided_after_learning(truth: Truth) -> Iterator[Violation]:
+    """A new leader, and a store that was lost, decide nothing for the learning span; but for hosts that a person called off."""
+    span = truth.scenario.cluster.config.timers.learning_s * (1 - 0.002)
+    if truth.scenario.cluster.config.timers.learning_s <= 0:
+        return
+    since, why = -span, ""
+    off: set[str] = set()
+    for line in truth.facts(Fact.LEADS, Fact.STORE_LOST, Fact.OFF_BY_OPERATOR, Fact.OPENED):
+        if line.fact is Fact.OFF_BY_OPERATOR:
+            off.add(line.host)
+        elif line.fact is Fact.OPENED:
+            if line.t - since < span and line.host not in off:
+                text = f"an incident of {line.host} is opened {line.t - since:.3f} s after {why}"
+                yield Violation(t=line.t, invariant="decided_after_learning", message=text, facts={"host": line.host})
+        elif line.t > 0:
+            since, why = line.t, "a new leader began" if line.fact is Fact.LEADS else "the store was lost"
+
+
+def guarded(truth: Truth) -> Iterator[Violation]:
+    """No more hosts are confirmed down at once than the guard allows, but for those that a person called off."""
+    states = {host.id: HostState.HEALTHY.value for host in truth.scenario.hosts}
+    config = truth.scenario.cluster.config
+    off = {(line.host, line.t) for line in truth.facts(Fact.OFF_BY_OPERATOR)}
+    for event in truth.events:
+        if event["type"] != "host_state":
+            continue
+        states[event["host"]] = event["to"]
+        if event["to"] != HostState.DOWN.value or any(host == event["host"] and t <= event["t"] for host, t in off):
+            continue
+        down = sorted(host for host, state in states.items() if state in _CONFIRMED)
+        members = sum(state != HostState.EVACUATED.value for state in states.values())
+        allowed = max(1, int(config.max_down_fraction * members + _TIGHT)) if members > 2 else 1
+        if len(down) > allowed:
+            text = f"{event['host']} is DOWN: {len(down)} of {members} hosts at once, {allowed} may be"
+            facts = {"host": event["host"], "down": down, "allowed": allowed}
+            yield Violation(t=event["t"], invariant="guarded", message=text, facts=facts)
+
+
+_CONFIRMED: Final = frozenset({"DOWN", "FENCING", "FENCE_PENDING", "FENCED", "EVACUATING"})
+
+
+def returned_host_starts_its_own(truth: Truth) -> Iterator[Violation]:
+    """A returned host starts nothing that it does not own: what ran elsewhere meanwhile is not its to start."""
+    for line in truth.facts(Fact.GUEST_RUNS):
+        if line.cause != "resume":
+            continue
+        before = truth.last_host(line.vm, line.t)
+        if before is not None and before.host != line.host:
+            text = f"{line.host} starts {line.vm} by itself, which ran on {before.host} last"
+            facts = {"vm": line.vm, "host": line.host, "last": before.host}
+            yield Violation(t=line.t, invariant="returned_host_starts_its_own", message=text, facts=facts)
+
+
+def evacuated_is_true(truth: Truth) -> Iterator[Violation]:
+    """EVACUATED is said of a host only when nothing protected runs there and each VM of its evacuation has its outcome."""
+    outcomes: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for event in truth.events:
+        if event["type"] == "vm":
+            outcomes[event["host"], event["vm"]] = event
+        if event["type"] != "host_state" or event["to"] != HostState.EVACUATED.value:
+            continue
+        host, at = event["host"], event["t"]
+        alive = [vm for vm in truth.running_on(host, at) if truth.ha_of(vm, at)]
+        if alive:
+            text = f"{host} is EVACUATED and runs {', '.join(alive)}"
+            yield Violation(t=at, invariant="evacuated_is_true", message=text, facts={"host": host, "vms": alive})
+        for (source, vm), said in outcomes.items():
+            if source == host and said["outcome"] not in _SETTLED:
+                text = f"{host} is EVACUATED and {vm} has the outcome {said['outcome'] or 'OPEN'}"
+                yield Violation(t=at, invariant="evacuated_is_true", message=text, facts={"host": host, "vm": vm})
+
+
+def moved_is_true(truth: Truth) -> Iterator[Violation]:
+    """MOVED is said of a VM only when it runs on the target, or did until something happened there."""
+    for event in truth.events:
+        if event["type"] != "vm" or event["outcome"] != "MOVED" or event["step"] != "SETTLED":
+            continue
+        vm, target, at = event["vm"], event["target"], event["t"]
+        if not any(span.host == target and span.start <= at for span in truth.occupancy.get(vm, ())):
+            text = f"{vm} is MOVED to {target} and has never run there"
+            yield Violation(t=at, invariant="moved_is_true", message=text, facts={"vm": vm, "target": target})
+
+
+def one_outcome(truth: Truth) -> Iterator[Violation]:
+    """Each VM of an evacuation gets exactly one outcome; in the end a VM that should run and doesn't has a reason."""
+    first: dict[tuple[str, str], str] = {}
+    for event in truth.events:
+        if event["type"] != "vm" or event["outcome"] not in _SETTLED:
+            continue
+        key = (event["evacuation"], event["vm"])
+        if first.setdefault(key, event["outcome"]) != event["outcome"]:
+            text = f"{event['vm']} is {event['outcome']} after it was {first[key]} in the same evacuation"
+            yield Violation(t=event["t"], invariant="one_outcome", message=text, facts={"vm": event["vm"]})
+    for vm, state in truth.final.get("vms", {}).items():
+        if state.get("outcome") in {"PENDING", "FAILED", "SKIPPED"} and not state.get("reason"):
+            text = f"{vm} ends {state['outcome']} without a reason"
+            yield Violation(t=truth.scenario.until, invariant="one_outcome", message=text, facts={"vm": vm, "final": dict(state)})
+
+
+def unhandled(truth: Truth) -> Iterator[Violation]:
+    """No code of the product ends with an exception that nobody expected."""
+    for t, text in truth.errors:
+        last = (text.strip().splitlines() or [text])[-1]
+        yield Violation(t=t, invariant="unhandled", message=last, facts={"trace": text})
+
+
+INVARIANTS: Final[Mapping[str, Invariant]] = {
+    invariant.__name__: invariant
+    for invariant in (
+        one_copy,
+        start_after_proof,
+        proof_is_true,
+        no_lock_needed,
+        healthy_untouched,
+        decided_by_leader,
+        decided_after_learning,
+        guarded,
+        returned_host_starts_its_own,
+        evacuated_is_true,
+        moved_is_true,
+        one_outcome,
+        placement_rules.no_target_overloaded,
+        placement_rules.hard_rules_kept,
+        placement_rules.soft_rules_kept_where_possible,
+        unhandled,
+    )
+}
+"""By name, as RESULT names them."""
