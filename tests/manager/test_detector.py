@@ -798,4 +798,4 @@ def test_heartbeats_leave_nothing_behind() -> None:
     w.run(3600)
 
     assert len(w.log) == mark
-    assert len(w.core._heap) <= 6
+    assert len(w.core._cluster.agenda) <= 6

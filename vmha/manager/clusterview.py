@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vmha.manager.agenda import Agenda
+from vmha.manager.contact import Contact
 from vmha.manager.guard import COUNTED_DOWN, Guard
 from vmha.manager.hostview import PROVEN_DEAD, HostView
 from vmha.manager.votes import Tally, Votes, Weights, quorum
@@ -14,9 +16,19 @@ from vmha.model import ClusterConfig, HostState, PeerVerdict
 
 @dataclass(slots=True)
 class ClusterView:
-    """One cluster: its settings, its hosts, what the watchers say."""
+    """One cluster: its settings, its hosts, what the watchers say.
+
+    Attributes:
+        contact: Who is in two-way contact with this manager; shared with whoever takes heartbeats.
+        started_at: When this run began to watch it.
+        configs: Numbers of the configurations that some host may hold.
+        enforced: Those under which agents destroy their VMs when their guard ends.
+        held: host_id -> the configurations that it may hold: the number that it confirmed last, and the last one sent (R18).
+    """
 
     guard: Guard
+    contact: Contact = field(repr=False)
+    started_at: float
     config: ClusterConfig = field(default_factory=ClusterConfig)
     hosts: dict[str, HostView] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
@@ -24,6 +36,11 @@ class ClusterView:
     watchers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     census: Counter[HostState] = field(default_factory=Counter)
     scout_count: int = 0
+    configured: bool = False
+    configs: frozenset[int] = frozenset()
+    enforced: frozenset[int] = frozenset()
+    held: dict[str, tuple[int, int]] = field(default_factory=dict)
+    agenda: Agenda = field(default_factory=Agenda, repr=False)
 
     def add(self, host: HostView) -> None:
         """A host that is new to this run."""
@@ -37,7 +54,14 @@ class ClusterView:
         if host is not None:
             self.census[host.state] -= 1
             self.votes.forget_host(host_id)
+            self.contact.forget(host_id)
+            self.held.pop(host_id, None)
         return host
+
+    def versions_held(self, host_id: str) -> frozenset[int]:
+        """Every configuration that a host may hold: from the last that it confirmed to the last that it was sent (R18)."""
+        confirmed, sent = self.held.get(host_id, (0, 0))
+        return frozenset(version for version in self.configs if confirmed <= version <= sent)
 
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmha.manager.contact import LeaseProof
 from vmha.model import HostState
 
 
@@ -54,10 +55,14 @@ class ConfirmDown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEvacuation:
-    """Order, or join, the evacuation of an open incident, at least once; answer EvacuationAdvanced as it goes."""
+    """Order, or join, the evacuation of an open incident, at least once; answer EvacuationAdvanced as it goes.
+
+    With a lease proof it is news for an evacuation that waits for one (R16).
+    """
 
     host_id: str
     incident_id: str
+    lease_proof: LeaseProof | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,30 @@ class CloseIncident:
 
     host_id: str
     incident_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordAgent:
+    """Make durable what a host's agent is known to be: a later run of the manager must not take its silence for the host's."""
+
+    host_id: str
+    gone: bool
+    self_fencing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFlap:
+    """Make durable that a host was suspected in vain."""
+
+    host_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordCalm:
+    """Take FLAPPING off the durable state of a host, which stays what it is."""
+
+    host_id: str
+    state: HostState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +151,9 @@ Effect = (
     | OrderEvacuation
     | CancelEvacuation
     | CloseIncident
+    | RecordAgent
+    | RecordFlap
+    | RecordCalm
     | PermitRegistration
     | ChangeState
     | RaiseAlarm

@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vmha.manager.contact import VoterSet
 from vmha.model import ClusterConfig, EvacuationState, GoodbyeReason, HostState, Observation, PeerVerdict, ProofKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfigured:
-    """The cluster's settings, and whether protection is switched on."""
+    """The cluster's settings, whether protection is switched on, and whether the store was lost and is not made good yet (R20)."""
 
     config: ClusterConfig
     enabled: bool
+    safe_mode: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigsKnown:
+    """The numbered configurations that some host may hold (R18), and the newest that each host may hold and has confirmed.
+
+    Attributes:
+        voters: By number.
+        enforced: The numbers under which agents destroy their VMs when their guard ends.
+        held: host_id -> (confirmed, sent).
+    """
+
+    voters: Mapping[int, VoterSet]
+    enforced: frozenset[int]
+    held: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigConfirmed:
+    """A host said in a heartbeat which configuration it holds."""
+
+    host_id: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +59,11 @@ class HostConfigured:
         state: What the store says; read only the first time.
         incident_id: The open incident; empty when none.
         suspicion: What a former manager run suspected; None when nothing.
+        has_fence: A fence device is configured for it.
+        self_fencing: Its agent's last word on its guard, as the store has it.
+        watchdog: A watchdog resets it when its agent dies.
+        agent_gone: A former run saw its agent end before the rest of it.
+        flaps_age_s: How long ago it was suspected in vain.
     """
 
     host_id: str
@@ -42,6 +72,11 @@ class HostConfigured:
     boot_id: str = ""
     incident_id: str = ""
     suspicion: RestoredSuspicion | None = None
+    has_fence: bool = False
+    self_fencing: bool = False
+    watchdog: bool = False
+    agent_gone: bool = False
+    flaps_age_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +92,30 @@ class SessionOpened:
 
     host_id: str
     boot_id: str
+    watchdog: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionClosed:
+    """An agent's session ended, and not by our doing: its process ended, or its connection was lost."""
+
+    host_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReceived:
-    """A heartbeat of the incarnation in force was processed; relayed: by a peer."""
+    """A heartbeat of the incarnation in force was processed; relayed: by a peer.
+
+    Attributes:
+        self_fencing: The agent holds a guard, and destroys its VMs when that ends.
+        boot_time_s: CLOCK_BOOTTIME of the host when it made the heartbeat; 0 where it did not say.
+    """
 
     host_id: str
     boot_id: str
     relayed: bool = False
+    self_fencing: bool = False
+    boot_time_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,9 +224,12 @@ class LoopLagged:
 
 Event = (
     ClusterConfigured
+    | ConfigsKnown
+    | ConfigConfirmed
     | HostConfigured
     | HostRemoved
     | SessionOpened
+    | SessionClosed
     | HeartbeatReceived
     | GoodbyeReceived
     | WatchersDrawn

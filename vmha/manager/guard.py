@@ -27,11 +27,13 @@ class Guard:
 
     Attributes:
         learning_until: Monotonic seconds; nothing is confirmed before.
+        safe_mode: The store was lost, and not every host has said yet what it runs (R20).
     """
 
     learning_until: float
     enabled: bool = False
     store_reachable: bool = True
+    safe_mode: bool = False
     max_down_fraction: float = 1 / 3
 
     def learn(self, now: float, learning_s: float) -> None:
@@ -54,6 +56,8 @@ class Guard:
             return "PROTECTION_OFF"
         if not self.store_reachable:
             return "STORE_UNAVAILABLE"
+        if self.safe_mode:
+            return "SAFE_MODE"
         if now < self.learning_until:
             return "LEARNING"
         return "MASS_FAILURE_HELD" if down > self.limit(members) else ""

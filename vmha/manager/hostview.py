@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from vmha.manager.clock_check import ClockCheck
 from vmha.model import EvacuationState, HostState, PeerVerdict
 
 H = HostState
@@ -55,6 +56,8 @@ class Suspicion:
     confirm_at: float | None = None
     asked_at: float = 0.0
     confirm_asked_at: float | None = None
+    fence_decides: bool = False
+    """Too few credible reporters: only a fence that reads "off" can prove it."""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,10 @@ class OpenIncident:
     registered: bool = False
     was_proven: bool = False
     """A former run of the manager heard that its death is proven."""
+    fence_decides: bool = False
+    """It was confirmed without a quorum: no lease proof is given for it."""
+    lease_proven: bool = False
+    """The evacuator was told in this run that the lease has run out."""
 
     @property
     def lets_register(self) -> bool:
@@ -106,6 +113,19 @@ class HostView:
     alarms: set[str] = field(default_factory=set)
     held: str = ""
     due: float = 0.0
+    created_at: float = 0.0
+    """Since when this run knows it; `started_at` is later where what was said could not be heard."""
+    has_fence: bool = False
+    self_fencing: bool = False
+    """Its agent's newest word: it holds a guard."""
+    watchdog: bool = False
+    agent_gone: bool = False
+    """Its agent ended before anything else of it was lost."""
+    reached_at: float = LONG_AGO
+    """When anybody last reached its kernel."""
+    lease_held: str = ""
+    """Why there is no lease proof for its incident."""
+    clock: ClockCheck = field(default_factory=ClockCheck)
     census: Counter[HostState] = field(default_factory=Counter)
     """How many hosts of the cluster are in which state; shared by all of them."""
 
@@ -123,6 +143,11 @@ class HostView:
     def last_heard_at(self) -> float:
         """The last sign of life in this run; long ago where there was none."""
         return max(LONG_AGO if at is None else at for at in (self.heard_at, self.relayed_at, self.registration_asked_at))
+
+    @property
+    def last_beat_at(self) -> float:
+        """Its last heartbeat, own or relayed; the moment from which this run knows it where there was none."""
+        return max(self.created_at, *(LONG_AGO if at is None else at for at in (self.heard_at, self.relayed_at)))
 
     @property
     def is_watched(self) -> bool:

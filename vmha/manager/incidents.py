@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from vmha.manager import effects as fx
 from vmha.manager import events as ev
-from vmha.manager.hostview import IN_INCIDENT, HostView, IllegalInput, OpenIncident, Suspicion
+from vmha.manager.hostview import IN_INCIDENT, STREAMING, HostView, IllegalInput, OpenIncident, Suspicion
 from vmha.model import EvacuationState, HostState
 
 Effects = list[fx.Effect]
 
+FLAPPING = "FLAPPING"
+"""Alarm, and the reason of a host's state, while it was suspected in vain too often within an hour."""
 STEPS: dict[EvacuationState, tuple[HostState, ...]] = {
     EvacuationState.VERIFYING: (HostState.FENCING,),
     EvacuationState.FENCE_PENDING: (HostState.FENCE_PENDING,),
@@ -64,12 +66,27 @@ def clear_alarms(host: HostView, *reasons: str) -> Effects:
     return [fx.ClearAlarm(reason=reason, host_id=host.host_id) for reason in standing]
 
 
+def reason_of(host: HostView, state: HostState, reason: str) -> str:
+    """The reason of a state; placement reads it: a host is no target while it flaps."""
+    return FLAPPING if state in STREAMING and FLAPPING in host.alarms else reason
+
+
+def note_agent(host: HostView, *, gone: bool, self_fencing: bool) -> Effects:
+    """What is known of a host's agent: durable where it changes, for a later run must not take its silence for the host's."""
+    if (gone, self_fencing) == (host.agent_gone, host.self_fencing):
+        return []
+    host.agent_gone, host.self_fencing = gone, self_fencing
+    return [fx.RecordAgent(host_id=host.host_id, gone=gone, self_fencing=self_fencing)]
+
+
 def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain: bool = True) -> Effects:
     """Drop a suspicion. One that a sign of life ended was in vain, and counts towards flapping."""
     host.suspicion, host.held = None, ""
+    done: Effects = [fx.ClearSuspect(host_id=host.host_id, reason=reason)]
     if in_vain:
         host.cleared.append(now)
-    done: Effects = [fx.ClearSuspect(host_id=host.host_id, reason=reason)]
+        done.append(fx.RecordFlap(host_id=host.host_id))
+        reason = reason_of(host, state, reason)
     return done + clear_alarms(host, "MASS_FAILURE_HELD") + change(host, state, reason)
 
 
@@ -92,7 +109,7 @@ def confirm_ended(host: HostView, x: ev.ConfirmEnded, now: float) -> Effects:
         host.started_at = now
         permit: Effects = [fx.PermitRegistration(host_id=host.host_id)] if host.wants_registration else []
         return clear(host, state, "SUSPICION_LOST", now, in_vain=False) + permit
-    host.incident = OpenIncident(x.incident_id)
+    host.incident = OpenIncident(x.incident_id, fence_decides=suspicion.fence_decides)
     done = change(host, HostState.DOWN, "CONFIRMED", suspicion.evidence)
     done += clear_alarms(host, "MASS_FAILURE_HELD", "UNCONFIRMABLE")
     if lives:
@@ -185,4 +202,4 @@ def registration_completed(host: HostView, boot_id: str, now: float) -> Effects:
     done = clear_alarms(host, "UNCONFIRMABLE", "FENCE_PENDING", "MASS_FAILURE_HELD")
     if host.suspicion is not None:
         return done + clear(host, streaming(host), "REGISTERED", now)
-    return done + change(host, streaming(host), "REGISTERED")
+    return done + change(host, streaming(host), reason_of(host, streaming(host), "REGISTERED"))

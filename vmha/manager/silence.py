@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 
 from vmha.manager import effects as fx
-from vmha.manager import incidents
+from vmha.manager import incidents, lease_rung
 from vmha.manager.clusterview import ClusterView
+from vmha.manager.contact import NoLeaseProof
 from vmha.manager.evidence import sentence
 from vmha.manager.hostview import HostView, Suspicion
 from vmha.manager.verdict import SCOUTS, Finding, Scouting, find
 from vmha.manager.votes import ALIVE
-from vmha.model import HostState, PeerVerdict
+from vmha.model import HostState, PeerVerdict, ProofPolicy
 
 Effects = list[fx.Effect]
 RETRY_S = 1.0
@@ -32,29 +33,49 @@ def judge(cluster: ClusterView, host: HostView, now: float) -> Effects:
     found = find(tally, quorum, cluster.fresh_probe(host, now), _scouting(cluster, host, now))
     evidence = sentence(host, tally, quorum, now)
     if found is Finding.UNCONFIRMABLE:
-        return incidents.raise_alarm(host, "UNCONFIRMABLE", evidence) if _is_overdue(cluster, host, now) else []
+        return _unconfirmable(cluster, host, evidence, now)
     done = incidents.clear_alarms(host, "UNCONFIRMABLE")
     match found:
         case Finding.AGENT_LOST:
-            done += _agent_lost(host, evidence, now)
+            done += _agent_lost(cluster, host, evidence, now)
         case Finding.SCOUT:
             done += _send_scouts(cluster, host, now)
         case Finding.SUSPECT:
+            if host.suspicion is not None:
+                host.suspicion.fence_decides = False
             done += _suspect(cluster, host, evidence, now)
+    return done
+
+
+def _unconfirmable(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
+    """Too few credible reporters: an alarm, and nothing more, unless a fence device can say what they cannot."""
+    if not _is_overdue(cluster, host, now):
+        return []
+    done = incidents.raise_alarm(host, "UNCONFIRMABLE", evidence)
+    if not host.has_fence:
+        return done
+    done += _suspect(cluster, host, f"too few credible reporters, the fence decides: {evidence}", now, "UNCONFIRMABLE")
+    if host.suspicion is not None and not host.is_asked:
+        host.suspicion.fence_decides = True
     return done
 
 
 def calm(host: HostView, now: float) -> Effects:
     """A host that was not suspected for long enough is no longer called flapping."""
-    return [] if host.is_flapping(now) else incidents.clear_alarms(host, "FLAPPING")
-
-
-def _agent_lost(host: HostView, evidence: str, now: float) -> Effects:
-    if host.suspicion is None:
-        return incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
-    if host.is_asked:
+    if incidents.FLAPPING not in host.alarms or host.is_flapping(now):
         return []
-    return incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
+    return [*incidents.clear_alarms(host, incidents.FLAPPING), fx.RecordCalm(host_id=host.host_id, state=host.state)]
+
+
+def _agent_lost(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
+    done: Effects = []
+    if host.reached_at > host.last_beat_at + cluster.config.timers.heartbeat_interval_s + cluster.config.timers.round_trip_s:
+        done = incidents.note_agent(host, gone=True, self_fencing=host.self_fencing)
+    if host.suspicion is None:
+        return done + incidents.change(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", evidence)
+    if host.is_asked:
+        return done
+    return done + incidents.clear(host, HostState.AGENT_LOST, "PEERS_REACH_HOST", now)
 
 
 def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
@@ -65,7 +86,7 @@ def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
     return now > cluster.stale_at(host) + 2 * timers.probe_misses * timers.probe_interval_s
 
 
-def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float) -> Effects:
+def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float, reason: str = "QUORUM_TIMEOUT") -> Effects:
     if host.suspicion is not None:
         return _go_on(cluster, host, host.suspicion, evidence, now)
     cooldown_s = host.cooldown_s(cluster.config.timers.cooldown_s, now)
@@ -73,16 +94,16 @@ def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float) ->
     done: Effects = []
     if host.is_flapping(now):
         done = incidents.raise_alarm(host, "FLAPPING", f"suspected again within an hour; cooldown {cooldown_s:g} s")
-    done += incidents.change(host, HostState.SUSPECT, "QUORUM_TIMEOUT", evidence)
-    return [*done, _record(host, host.suspicion)]
+    done += incidents.change(host, HostState.SUSPECT, reason, evidence)
+    return [*done, _record(host, host.suspicion, reason)]
 
 
-def _record(host: HostView, suspicion: Suspicion) -> fx.Effect:
+def _record(host: HostView, suspicion: Suspicion, reason: str) -> fx.Effect:
     return fx.RecordSuspect(
         host_id=host.host_id,
         boot_id=host.boot_id,
         cooldown_s=suspicion.cooldown_s,
-        reason="QUORUM_TIMEOUT",
+        reason=reason,
         evidence=suspicion.evidence,
     )
 
@@ -95,7 +116,7 @@ def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence:
         if now - suspicion.asked_at < RETRY_S or not cluster.guard.store_reachable:
             return []
         suspicion.asked_at = now
-        return [_record(host, suspicion)]
+        return [_record(host, suspicion, "UNCONFIRMABLE" if suspicion.fence_decides else "QUORUM_TIMEOUT")]
     return _confirm(cluster, host, suspicion, evidence, now) if now >= suspicion.confirm_at else []
 
 
@@ -109,11 +130,22 @@ def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidenc
     if host.held == "MASS_FAILURE_HELD":
         text = f"{down} hosts are silent at once; at most {cluster.guard.limit(members)} are recovered at a time"
         return incidents.raise_alarm(host, "MASS_FAILURE_HELD", text)
+    if not host.held and (short := _short_of_contact(cluster, host, now)):
+        host.held = "NOT_IN_CONTACT"
+        return incidents.raise_alarm(host, "MASS_FAILURE_HELD", short)
     if host.held:
         return []
     suspicion.confirm_asked_at, suspicion.evidence = now, evidence
     done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
     return [*done, fx.ConfirmDown(host_id=host.host_id, boot_id=host.boot_id, evidence=evidence)]
+
+
+def _short_of_contact(cluster: ClusterView, host: HostView, now: float) -> str:
+    """Where the lease is to prove the death: why it could not, for too few voters are in contact; else empty (design 5.5)."""
+    if host.has_fence or cluster.config.proof is not ProofPolicy.LADDER:
+        return ""
+    found = lease_rung.examine(cluster, host, now)
+    return found.message if isinstance(found, NoLeaseProof) and found.reason == "NOT_IN_CONTACT" else ""
 
 
 def _send_scouts(cluster: ClusterView, host: HostView, now: float) -> Effects:

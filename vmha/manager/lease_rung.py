@@ -1,0 +1,82 @@
+"""Core: the second rung of the ladder (design section 5.3): has the lease of a host that is confirmed down run out? (R16)
+
+What was proven once stays proven: the incarnation was revoked before, and is never acknowledged again.
+"""
+
+from __future__ import annotations
+
+from vmha.manager import effects as fx
+from vmha.manager.clusterview import ClusterView
+from vmha.manager.contact import LeaseProof, NoLeaseProof
+from vmha.manager.hostview import HostView
+from vmha.model import HostState
+
+Effects = list[fx.Effect]
+
+UNPROVEN = frozenset({HostState.DOWN, HostState.FENCING, HostState.FENCE_PENDING})
+"""States in which a confirmed failure still waits for its proof."""
+
+
+def waits(host: HostView) -> bool:
+    """Whether a lease proof could still help a host's incident."""
+    incident = host.incident
+    return (
+        incident is not None
+        and host.state in UNPROVEN
+        and not incident.is_proven
+        and not (incident.lease_proven or incident.fence_decides or incident.registered or incident.cancelling)
+    )
+
+
+def climb(cluster: ClusterView, host: HostView, now: float) -> Effects:
+    """Prove that a host's lease has run out, where it has: its evacuation is ordered again, with the proof."""
+    if not waits(host) or host.incident is None:
+        return []
+    found = examine(cluster, host, now)
+    if isinstance(found, NoLeaseProof):
+        host.lease_held = f"{found.reason}: {found.message}"
+        return []
+    host.lease_held, host.incident.lease_proven = "", True
+    return [fx.OrderEvacuation(host_id=host.host_id, incident_id=host.incident.incident_id, lease_proof=found)]
+
+
+def examine(cluster: ClusterView, host: HostView, now: float) -> LeaseProof | NoLeaseProof:
+    """Whether the lease of a silent host has run out, and what stands against it.
+
+    Args:
+        cluster: All that is known.
+        host: The host; its incarnation is revoked (R17).
+        now: Seconds; the time of the decision.
+    """
+    denied = _denied(cluster, host, now)
+    if denied is not None:
+        return denied
+    return cluster.contact.prove(host.host_id, sorted(cluster.versions_held(host.host_id)), now)
+
+
+def _denied(cluster: ClusterView, host: HostView, now: float) -> NoLeaseProof | None:
+    """What no time heals."""
+    timers = cluster.config.timers
+    if cluster.guard.safe_mode:
+        return NoLeaseProof(reason="SAFE_MODE", message="the store was lost, and not everybody has said yet what runs")
+    if host.agent_gone and not host.watchdog:
+        return NoLeaseProof(reason="AGENT_DIED_FIRST", message="its agent ended before it; nobody is left there to stop its VMs")
+    # A watchdog resets a host without an agent: until then it may be reached.
+    slack_s = timers.heartbeat_interval_s + timers.round_trip_s + (timers.watchdog_s if host.watchdog else 0.0)
+    later_s = host.reached_at - host.last_beat_at
+    if later_s > slack_s:
+        message = f"it was reached {later_s:.1f} s after its last heartbeat: its agent was gone, and it was not"
+        return NoLeaseProof(reason="REACHED_AFTER_LAST_HEARTBEAT", message=message)
+    if not host.clock.is_sane(now, timers.round_trip_s):
+        return NoLeaseProof(reason="CLOCK_SUSPECT", message="its clock ran slower or faster than this manager's")
+    return _not_enforced(cluster, host)
+
+
+def _not_enforced(cluster: ClusterView, host: HostView) -> NoLeaseProof | None:
+    versions = cluster.versions_held(host.host_id)
+    if not versions or cluster.held[host.host_id][0] not in versions:
+        message = "it may hold a configuration that this manager does not know"
+        return NoLeaseProof(reason="CONFIG_UNKNOWN", message=message)
+    if not host.self_fencing or versions - cluster.enforced:
+        return NoLeaseProof(reason="SELF_FENCING_OFF", message="it does not stop its VMs by itself")
+    return None
