@@ -79,8 +79,9 @@ class World:
         raise NotImplementedError
 
     async def settle(self) -> None:
-        """Register cluster, hosts and VMs, and run until agents are leased, the inventory is in, LEARNING is over and protection is
-        as the scenario says. The instant of its return is t = 0.
+        """Register cluster, hosts and VMs; run until agents are leased, the inventory is in and LEARNING is over.
+
+        Protection is as the scenario says then, and the instant of its return is t = 0.
 
         Raises:
             Unsettled: It does not come to rest; says what is missing.
