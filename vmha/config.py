@@ -109,7 +109,9 @@ class ManagerSettings(ServiceSettings):
 
     listen: Listen = "0.0.0.0:7400"
     advertise: OptionalTarget = ""
-    """Where other replicas and agents reach this one; empty: the host name and the port of `listen`."""
+    """Where agents reach this replica, told to those that ask another; empty: the address of `listen`, or the host's name."""
+    leader_lease_s: Annotated[float, Field(ge=0.5, le=60, allow_inf_nan=False)] = 3.0
+    """A leader that does not renew for this long is replaced; the same on all replicas (docs/decisions/008)."""
     redis_url: RedisUrl
     evac_target: Target
     """The evacuator, as host:port."""
@@ -133,8 +135,16 @@ class AgentSettings(ServiceSettings):
     """Where the incarnation is kept for this boot; must not outlive it."""
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     """Where the host's boot id is read; a sidecar or a lab may show another."""
-    self_fencing: bool = False
-    """Whether the agent destroys its VMs when it is cut off. Not in this release: announced in hello as it is set here."""
+    marker_dir: Path = Path("/var/lib/vmha")
+    """Where it is marked that VMs run here only under a lease; must outlive the boot."""
+    self_fencing: bool = True
+    """Whether the agent may destroy its VMs when it is cut off, where the cluster's `self_fencing` says so."""
+    watchdog_device: Path | None = None
+    """The watchdog that resets the host when the agent stalls, fed by `vmha agent-watchdog`; None: there is none."""
+    watchdog_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    """How long the device waits to be fed before it resets the host."""
+    watchdog_reset_s: Span = 1.0
+    """How long the reset itself takes, until no guest executes any more."""
     drain_grace_s: Span = 5.0
     """How long SIGTERM waits for calls that are under way."""
 

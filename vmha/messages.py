@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from vmha.model import ProtectionState, VmOutcome
 from vmha.rpc.convert import cluster_config_to_proto, host_config_to_proto, host_facts_to_proto, vm_facts_to_proto
 from vmha.rpc.scalars import enum_to_proto, timestamp
+from vmha.store.leaders import LeaderRecord
 from vmha.store.records import ClusterRecord, EvacuationRecord, EventRecord, HostRecord, VmEntry, VmRecord
 from vmha.v1 import cluster_pb2, evacuation_service_pb2, event_service_pb2, host_pb2, vm_pb2
 
@@ -26,6 +27,7 @@ def etag(version: int) -> str:
 def cluster_to_proto(
     record: ClusterRecord,
     protection: ProtectionState,
+    leader: LeaderRecord,
     *,
     host_count: int,
     hosts_without_agent: Sequence[str] = (),
@@ -42,6 +44,9 @@ def cluster_to_proto(
         store_generation=record.store_generation,
         learning=learning,
         etag=etag(record.version),
+        leader_manager_id=leader.manager_id,
+        leader_target=leader.address,
+        leader_term=leader.term,
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import random
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
@@ -40,6 +41,8 @@ MAX_RECEIVE_BYTES: Final = 4 * MIB
 
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Sessions live long: looking for cycles among them often finds nothing, and stops everything meanwhile."""
+
+ANY_ADDRESS: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared, not listened on
 
 _log = structlog.get_logger("vmha.manager")
 
@@ -77,7 +80,7 @@ class Manager:
             manager_id=settings.manager_id,
             random=dice or random.Random(),
         )
-        self.discovery = Discovery(parts, interval_s=settings.discovery_interval_s)
+        self.discovery = Discovery(parts, interval_s=settings.discovery_interval_s, lease_s=settings.leader_lease_s)
         self._tails = EventTails(store)
         self._service = ManagerService(self.discovery)
         self.server = (make_server or self._grpc_server)(self._servicers(clock))
@@ -114,7 +117,7 @@ class Manager:
         await self._watch.connect()
         self._watch.listen(self._show_health)
         self._lag.start()
-        await self.discovery.start()
+        await self.discovery.start(advertised(self._settings, port))
         await self.server.set_serving(self._watch.reachable)
         _log.info("manager serves", listen=self._settings.listen, port=port, clusters=len(self.discovery.loops))
         return port
@@ -129,6 +132,8 @@ class Manager:
         for loop in self.discovery.loops.values():
             for session in loop.sessions.all():
                 session.send(goes)
+        # Another replica may begin now: what this one still has open is not answered any more.
+        await self.discovery.resign()
         try:
             async with asyncio.timeout(grace_s):
                 for loop in list(self.discovery.loops.values()):
@@ -150,6 +155,14 @@ class Manager:
             task = asyncio.create_task(self.server.set_serving(reachable), name="health")
             self._health_tasks.add(task)
             task.add_done_callback(self._health_tasks.discard)
+
+
+def advertised(settings: ManagerSettings, port: int) -> str:
+    """Where others reach this replica: as it is configured, else by the address that it listens on, else by the host's name."""
+    if settings.advertise:
+        return settings.advertise
+    host = settings.listen.rpartition(":")[0]
+    return f"{socket.gethostname() if host in ANY_ADDRESS else host}:{port}"
 
 
 async def run(

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from vmha.errors import NotFound
+from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
@@ -16,6 +16,7 @@ from vmha.manager.detector import Detector
 from vmha.manager.enablement import protection_state
 from vmha.manager.executor import Executor
 from vmha.manager.host_queues import HostQueues
+from vmha.manager.mandate import Mandate
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.rounds import Assignment, Rounds
@@ -34,15 +35,28 @@ _log = structlog.get_logger("vmha.manager")
 
 
 class ClusterLoop:
-    """Everything that the manager does for one cluster."""
+    """Everything that the manager does for one cluster, while it leads it.
 
-    def __init__(self, parts: Parts, snapshot: ClusterSnapshot, incidents: list[Incident], suspects: list[SuspectRecord]) -> None:
+    Args:
+        parts: The edges, under the mandate's term.
+        mandate: What it acts under. The moment it does not hold nothing is taken in, decided or carried out any more (R19).
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        snapshot: ClusterSnapshot,
+        incidents: list[Incident],
+        suspects: list[SuspectRecord],
+        mandate: Mandate,
+    ) -> None:
         self._parts = parts
+        self._mandate = mandate
         self.memory = memory = ClusterMemory.of(snapshot)
         memory.incidents.update((incident.host_id, incident) for incident in incidents)
         self.cluster_id = memory.cluster.cluster_id
         self.sessions = Sessions(self.cluster_id)
-        self.queues = HostQueues("store", store_away=parts.store_watch.away)
+        self.queues = HostQueues("store", store_away=parts.store_watch.away, may_act=mandate.holds)
         self.alarms = Alarms(parts.store, self.cluster_id, self.queues, self._incident_of)
         self.rounds = Rounds(parts, memory, self.sessions, self._drawn)
         self._executor = Executor(parts, memory, self.sessions, self.queues, self.alarms, self)
@@ -70,8 +84,12 @@ class ClusterLoop:
         if not parts.store_watch.reachable:
             self._store_changed(False)
 
-    async def close(self) -> None:
-        """Stop deciding; what is in the store stays there."""
+    def leading(self) -> bool:
+        """Whether this loop may acknowledge and decide at this moment: ask after a message was read, before it is answered."""
+        return not self._closed and self._mandate.holds()
+
+    async def close(self, error: VmhaError | None = None) -> None:
+        """Stop deciding; what is in the store stays there. Sessions end with `error`, or with DRAINING."""
         self._closed = True
         self._parts.lag.forget(self._lagged)
         self._parts.store_watch.forget(self._store_changed)
@@ -79,8 +97,11 @@ class ClusterLoop:
             self._timer.cancel()
         await self.rounds.close()
         await self._executor.close()
-        await self.desk.stop()
+        await self.desk.stop(error or Unavailable("DRAINING", "this cluster is not served here any more"))
         await self.queues.close()
+        # The evacuations go on; who leads next asks for them again.
+        for incident in self.memory.incidents.values():
+            self._parts.evacuator.release(incident.incident_id)
 
     # Events
 
@@ -91,7 +112,10 @@ class ClusterLoop:
         self._turn()
 
     def _turn(self) -> None:
-        if self._busy or self._closed:
+        if not self.leading():
+            self._waiting.clear()
+            return
+        if self._busy:
             return
         self._busy = True
         try:
@@ -123,6 +147,8 @@ class ClusterLoop:
 
     def _tick(self) -> None:
         self._timer = None
+        if not self.leading():
+            return
         self._parts.lag.check()
         self._busy = True
         try:

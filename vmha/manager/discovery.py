@@ -1,8 +1,9 @@
-"""Finds the clusters in the store, keeps a loop for each, and puts back what a lost store does not hold any more (S1)."""
+"""Finds the clusters in the store, keeps a seat for each, and puts back what a lost store does not hold any more (S1)."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -11,11 +12,12 @@ from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.manager import metrics
 from vmha.manager.cluster_loop import ClusterLoop
 from vmha.manager.parts import Parts
+from vmha.manager.seat import Seat
 from vmha.manager.session_desk import SessionDesk
 from vmha.manager.sessions import Session
 from vmha.model import HostState
 from vmha.rpc import validate_session
-from vmha.store.records import ClusterSnapshot
+from vmha.store.leaders import Candidate
 from vmha.v1 import manager_service_pb2 as ms
 
 AGENT_GRACE_STALES: Final = 3.0
@@ -28,12 +30,18 @@ _log = structlog.get_logger("vmha.manager")
 
 
 class Discovery:
-    """All clusters. The only place that makes and ends their loops."""
+    """All clusters. The only place that makes and ends their seats.
 
-    def __init__(self, parts: Parts, *, interval_s: float) -> None:
+    Args:
+        lease_s: How long the store grants the lead of a cluster.
+    """
+
+    def __init__(self, parts: Parts, *, interval_s: float, lease_s: float) -> None:
         self._parts = parts
         self._interval_s = interval_s
-        self._loops: dict[str, ClusterLoop] = {}
+        self._lease_s = lease_s
+        self._candidate = Candidate(holder=parts.run_id, manager_id=parts.manager_id, address="")
+        self._seats: dict[str, Seat] = {}
         self._hosts: dict[str, str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._task: asyncio.Task[None] | None = None
@@ -42,11 +50,16 @@ class Discovery:
 
     @property
     def loops(self) -> dict[str, ClusterLoop]:
-        """The loops by cluster_id."""
-        return self._loops
+        """The loops of the clusters that this replica leads, by cluster_id."""
+        return {cluster_id: seat.loop for cluster_id, seat in self._seats.items() if seat.loop is not None}
 
-    async def start(self) -> None:
-        """Find the clusters that are there now, and go on looking."""
+    async def start(self, address: str) -> None:
+        """Find the clusters that are there now, stand for the lead of each, and go on looking.
+
+        Args:
+            address: Where agents reach this replica, host:port.
+        """
+        self._candidate = replace(self._candidate, address=address)
         await self._poll()
         self._task = asyncio.create_task(self._run(), name="discovery")
 
@@ -55,37 +68,63 @@ class Discovery:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(loop.close() for loop in self._loops.values()))
+        await asyncio.gather(*(seat.lease.close() for seat in self._seats.values()))
 
-    def loop_of(self, host_id: str) -> ClusterLoop:
-        """The loop of the cluster that a host is in.
+    async def resign(self) -> None:
+        """Lead no more, and let other replicas begin; sessions stay open, unanswered, until they end or `close`."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*(seat.lease.resign() for seat in self._seats.values()))
+
+    def seat_of(self, host_id: str) -> Seat:
+        """The seat of the cluster that a host is in.
 
         Raises:
             NotFound: HOST_UNKNOWN.
         """
-        loop = self._loops.get(self._hosts.get(host_id, ""))
-        if loop is None or host_id not in loop.memory.hosts:
+        seat = self._seats.get(self._hosts.get(host_id, ""))
+        if seat is None or host_id not in seat.memory.hosts:
             raise NotFound("HOST_UNKNOWN", f"No cluster has a host {host_id}.", {"host_id": host_id})
-        return loop
+        return seat
 
-    async def find(self, host_id: str) -> ClusterLoop:
-        """As `loop_of`, but looks into the store for a host that is not known yet.
+    async def find(self, host_id: str) -> Seat:
+        """As `seat_of`, but looks into the store for a host that is not known yet.
 
         Raises:
             NotFound: HOST_UNKNOWN.
             Unavailable: STORE_UNAVAILABLE.
         """
         try:
-            return self.loop_of(host_id)
+            return self.seat_of(host_id)
         except NotFound:
             await self.refresh(await self._parts.store.hosts.find_cluster(host_id))
-        return self.loop_of(host_id)
+        return self.seat_of(host_id)
 
     async def open(self, hello: ms.AgentHello) -> tuple[Session, SessionDesk]:
-        """Open the session of the host that hello names. See `session_stream.Door`."""
+        """Open the session of the host that hello names. See `session_stream.Door`.
+
+        Raises:
+            PreconditionFailed: NOT_LEADER, with the leader's address where it is known.
+        """
         validate_session.hello(hello)
-        loop = await self.find(hello.host_id)
+        loop = (await self.find(hello.host_id)).led()
         return loop.desk.open(hello), loop.desk
+
+    async def led(self, cluster_id: str) -> ClusterLoop:
+        """The loop of a cluster that this replica leads; looks into the store for one that is not known yet.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN.
+            PreconditionFailed: NOT_LEADER.
+            Unavailable: STORE_UNAVAILABLE.
+        """
+        if cluster_id not in self._seats:
+            await self.refresh(cluster_id)
+        seat = self._seats.get(cluster_id)
+        if seat is None:
+            raise NotFound("CLUSTER_UNKNOWN", f"There is no cluster {cluster_id}.", {"cluster_id": cluster_id})
+        return seat.led()
 
     async def refresh_all(self) -> None:
         """Look at everything now.
@@ -94,21 +133,21 @@ class Discovery:
             Unavailable: STORE_UNAVAILABLE.
         """
         found = await self._parts.store.clusters.list_ids()
-        for cluster_id in sorted({*found, *self._loops}):
+        for cluster_id in sorted({*found, *self._seats}):
             await self.refresh(cluster_id)
         self._full_at = self._parts.clock.now() + FULL_LOOK_S
 
     async def _look(self) -> None:
-        """Look at what has changed: each change of configuration raises the cluster's version, the rest this manager makes."""
+        """Look at what has changed: each change of configuration raises the cluster's version, the rest its leader makes."""
         if self._parts.clock.now() >= self._full_at:
             await self.refresh_all()
             return
         found = await self._parts.store.clusters.list_ids()
-        for cluster_id in sorted({*found, *self._loops}):
-            loop = self._loops.get(cluster_id)
-            if loop is not None and cluster_id in found:
+        for cluster_id in sorted({*found, *self._seats}):
+            seat = self._seats.get(cluster_id)
+            if seat is not None and cluster_id in found:
                 record = await self._parts.store.clusters.get(cluster_id)
-                if record == loop.memory.cluster:
+                if record == seat.memory.cluster:
                     continue
             await self.refresh(cluster_id)
 
@@ -118,65 +157,56 @@ class Discovery:
         Raises:
             Unavailable: STORE_UNAVAILABLE.
         """
-        async with self._locks.setdefault(cluster_id, asyncio.Lock()):
+        new = None
+        changing = self._locks.setdefault(cluster_id, asyncio.Lock())
+        async with changing:
+            seat = self._seats.get(cluster_id)
             try:
                 snapshot = await self._parts.store.clusters.snapshot(cluster_id)
             except NotFound:
-                loop = self._loops.get(cluster_id)
-                if loop is not None and not await self._restore(loop):
+                if seat is not None and not await self._restore(seat):
                     await self._forget(cluster_id)
                 return
-            loop = self._loops.get(cluster_id)
-            if loop is None:
-                loop = await self._begin(snapshot)
-            elif snapshot.cluster.store_generation < loop.memory.cluster.store_generation:
-                self._lost(loop, "The store came back with an older state.")
-                loop.apply(snapshot)
+            if seat is None:
+                new = seat = Seat(self._parts, snapshot, self._candidate, self._lease_s, changing)
+                self._seats[cluster_id] = seat
+                _log.info("cluster found", cluster_id=cluster_id, hosts=len(snapshot.hosts))
             else:
-                loop.apply(snapshot)
-            self._index(loop)
+                seat.take(snapshot)
+            self._index(seat)
+        if new is not None:
+            await new.lease.start()
 
-    async def _begin(self, snapshot: ClusterSnapshot) -> ClusterLoop:
-        store, cluster_id = self._parts.store, snapshot.cluster.cluster_id
-        incidents = await store.incidents.open(cluster_id)
-        suspects = await store.incidents.suspects(cluster_id)
-        loop = self._loops[cluster_id] = ClusterLoop(self._parts, snapshot, incidents, suspects)
-        loop.start()
-        _log.info("cluster found", cluster_id=cluster_id, hosts=len(snapshot.hosts), enabled=snapshot.cluster.ha_enabled)
-        return loop
-
-    async def _restore(self, loop: ClusterLoop) -> bool:
-        """Puts a lost cluster back. False: it was deleted on purpose."""
-        memory = loop.memory
+    async def _restore(self, seat: Seat) -> bool:
+        """Puts a lost cluster back: who led it last, for it knows most. False: the cluster was deleted on purpose."""
+        memory, cluster_id = seat.memory, seat.cluster_id
+        if not seat.lease.was_last:
+            return not await self._parts.store.clusters.was_deleted(cluster_id)
         hosts = [memory.hosts[host_id] for host_id in sorted(memory.hosts)]
         try:
             await self._parts.store.clusters.restore(memory.cluster, hosts, memory.groups.values())
         except NotFound:
             return False
-        snapshot = await self._parts.store.clusters.snapshot(loop.cluster_id)
-        message = f"The store came back without cluster {loop.cluster_id}; its configuration was restored from memory."
+        snapshot = await self._parts.store.clusters.snapshot(cluster_id)
+        message = f"The store came back without cluster {cluster_id}; its configuration was restored from memory."
         if memory.incidents:
             message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."
-        self._lost(loop, message)
-        loop.apply(snapshot)
+        seat.lost(message)
+        seat.take(snapshot)
         return True
 
-    def _lost(self, loop: ClusterLoop, message: str) -> None:
-        _log.error("store was lost", cluster_id=loop.cluster_id)
-        loop.store_lost(message)
-
     async def _forget(self, cluster_id: str) -> None:
-        loop = self._loops.pop(cluster_id)
+        seat = self._seats.pop(cluster_id)
         _log.info("cluster deleted", cluster_id=cluster_id)
         for host_id in [host_id for host_id, owner in self._hosts.items() if owner == cluster_id]:
             del self._hosts[host_id]
             metrics.forget_host(cluster_id, host_id)
-        await loop.close()
+        await seat.lease.close()
 
-    def _index(self, loop: ClusterLoop) -> None:
-        for host_id in loop.memory.hosts:
-            self._hosts[host_id] = loop.cluster_id
-        for host_id in [h for h, c in self._hosts.items() if c == loop.cluster_id and h not in loop.memory.hosts]:
+    def _index(self, seat: Seat) -> None:
+        for host_id in seat.memory.hosts:
+            self._hosts[host_id] = seat.cluster_id
+        for host_id in [h for h, c in self._hosts.items() if c == seat.cluster_id and h not in seat.memory.hosts]:
             del self._hosts[host_id]
 
     async def _run(self) -> None:
@@ -195,7 +225,7 @@ class Discovery:
             _log.error("cluster cannot be read", reason=error.reason, message=error.message)
         except Exception:
             _log.exception("discovery failed")
-        for loop in self._loops.values():
+        for loop in self.loops.values():
             self._look_for_agents(loop)
 
     def _look_for_agents(self, loop: ClusterLoop) -> None:

@@ -33,7 +33,7 @@ async def explain_host(operations: Operations, cluster_id: str, host_id: str) ->
     loop = await operations.loop(cluster_id)
     record = await operations.store.hosts.get(cluster_id, host_id)
     history = await _history(operations.store, cluster_id, lambda event: _concerns_host(event, host_id))
-    explanation = cs.HostExplanation(host=operations.host_message(record), history=history)
+    explanation = cs.HostExplanation(host=await operations.host_message(record), history=history)
     try:
         evidence = loop.core.explain(host_id, operations.clock.now())
     except KeyError:

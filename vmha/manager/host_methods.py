@@ -21,14 +21,15 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         validate.names_host(request)
         await self._operations.store.clusters.get(request.cluster_id)
         record = await self._operations.store.hosts.get(request.cluster_id, request.host_id)
-        return cs.GetHostResponse(host=self._operations.host_message(record))
+        return cs.GetHostResponse(host=await self._operations.host_message(record))
 
     async def ListHosts(self, request: cs.ListHostsRequest, context: Context) -> cs.ListHostsResponse:  # noqa: N802
         """The hosts of a cluster, by page."""
         validate.names_cluster(request)
         records = await self._operations.store.hosts.list(request.cluster_id)
         page, token = pages.cut(records, request.page_size, request.page_token)
-        return cs.ListHostsResponse(hosts=[self._operations.host_message(r) for r in page], next_page_token=token)
+        hosts = await self._operations.host_messages(request.cluster_id, page)
+        return cs.ListHostsResponse(hosts=hosts, next_page_token=token)
 
     async def CreateHost(self, request: cs.CreateHostRequest, context: Context) -> cs.CreateHostResponse:  # noqa: N802
         """Add a host."""
@@ -36,7 +37,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         cluster_id, host_id, config = request.cluster_id, request.host_id, convert.host_config_from_proto(request.config)
         async with self._operations.act(cluster_id, "CreateHost", f"{cluster_id}/{host_id}", operator_of(context)):
             record = await self._operations.store.hosts.create(cluster_id, host_id, config)
-        return cs.CreateHostResponse(host=self._operations.host_message(record))
+        return cs.CreateHostResponse(host=await self._operations.host_message(record))
 
     async def UpdateHost(self, request: cs.UpdateHostRequest, context: Context) -> cs.UpdateHostResponse:  # noqa: N802
         """Replace a host's settings."""
@@ -44,7 +45,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         cluster_id, host_id, config = request.cluster_id, request.host_id, convert.host_config_from_proto(request.config)
         async with self._operations.act(cluster_id, "UpdateHost", f"{cluster_id}/{host_id}", operator_of(context)):
             record = await self._operations.store.hosts.update(cluster_id, host_id, config, version_of(request.etag))
-        return cs.UpdateHostResponse(host=self._operations.host_message(record))
+        return cs.UpdateHostResponse(host=await self._operations.host_message(record))
 
     async def DeleteHost(self, request: cs.DeleteHostRequest, context: Context) -> cs.DeleteHostResponse:  # noqa: N802
         """Remove a host."""
@@ -64,7 +65,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         async with self._operations.act(cluster_id, "StartHostMaintenance", subject, who, request.reason[:1024]):
             version = version_of(request.etag)
             record = await self._operations.store.hosts.set_maintenance(cluster_id, host_id, True, version)
-        return cs.StartHostMaintenanceResponse(host=self._operations.host_message(record))
+        return cs.StartHostMaintenanceResponse(host=await self._operations.host_message(record))
 
     async def EndHostMaintenance(  # noqa: N802
         self, request: cs.EndHostMaintenanceRequest, context: Context
@@ -75,7 +76,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         async with self._operations.act(cluster_id, "EndHostMaintenance", f"{cluster_id}/{host_id}", operator_of(context)):
             version = version_of(request.etag)
             record = await self._operations.store.hosts.set_maintenance(cluster_id, host_id, False, version)
-        return cs.EndHostMaintenanceResponse(host=self._operations.host_message(record))
+        return cs.EndHostMaintenanceResponse(host=await self._operations.host_message(record))
 
     async def StartHostDrain(self, request: cs.StartHostDrainRequest, context: Context) -> cs.StartHostDrainResponse:  # noqa: N802
         """Not in this release."""
@@ -97,7 +98,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
                 raise PreconditionFailed("HOST_ALIVE", f"{host_id} is alive: its agent was heard just now.")
             record = await self._operations.store.hosts.confirm_off(cluster_id, host_id, request.fence_epoch, who)
             loop.feed(ev.OperatorConfirmedOff(host_id=host_id, operator=who))
-        return cs.ConfirmHostOffResponse(host=self._operations.host_message(record))
+        return cs.ConfirmHostOffResponse(host=await self._operations.host_message(record))
 
     async def ExplainHost(self, request: cs.ExplainHostRequest, context: Context) -> cs.ExplainHostResponse:  # noqa: N802
         """Why a host is in its state (B5)."""

@@ -24,10 +24,12 @@ class HostQueues:
 
     Args:
         store_away: Told when a task met a Redis that does not answer.
+        may_act: Asked before each task and each repeat; a task that may not be done any more is dropped.
     """
 
-    def __init__(self, name: str, *, store_away: Callable[[], None]) -> None:
+    def __init__(self, name: str, *, store_away: Callable[[], None], may_act: Callable[[], bool] = lambda: True) -> None:
         self._name = name
+        self._may_act = may_act
         self._store_away = store_away
         self._waiting: dict[str, deque[tuple[Task, bool]]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
@@ -68,7 +70,7 @@ class HostQueues:
                 self._waiting.pop(host_id, None)
 
     async def _do(self, host_id: str, task: Task, until_done: bool) -> None:
-        while True:
+        while self._may_act():
             try:
                 await task()
                 return

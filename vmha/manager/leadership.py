@@ -20,7 +20,7 @@ RENEWALS: Final = 3
 LEAST_PAUSE_S: Final = 0.1
 """Between an answer and the next request: a store that refuses at once is not run over."""
 OUTLIVES: Final = 1.01
-"""A predecessor whose record the store lost has ended after its lease, by the slowest clock: kappa for rho = 0.001, and to spare."""
+"""A predecessor whose record the store lost has ended after its lease by the slowest clock: kappa, and to spare."""
 
 
 class Standing(StrEnum):

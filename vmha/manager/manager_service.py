@@ -23,8 +23,7 @@ class ManagerService(ms_grpc.ManagerServiceServicer):
     async def GetPeers(self, request: ms.GetPeersRequest, context: Context) -> ms.GetPeersResponse:  # noqa: N802
         """The peers of this round."""
         validate.get_peers(request)
-        loop = await self._discovery.find(request.host_id)
-        assignment = loop.rounds.of(request.host_id)
+        assignment = (await self._discovery.find(request.host_id)).assignment(request.host_id)
         return ms.GetPeersResponse(
             peers=assignment.peers,
             assignment_version=assignment.assignment_version,

@@ -30,6 +30,7 @@ LOOP_LAG_S: Final = Histogram("vmha_manager_loop_lag_seconds", "How late the eve
 STORE_ERRORS: Final = Counter("vmha_manager_store_errors_total", "Calls that Redis did not answer")
 STORE_UP: Final = Gauge("vmha_manager_store_up", "1 while Redis answers")
 WATCHERS: Final = Gauge("vmha_manager_event_watchers", "Open WatchEvents calls", ["cluster"])
+LEADS: Final = Gauge("vmha_manager_leads", "1 while this replica leads the cluster", ["cluster"])
 CORE_ERRORS: Final = Counter(
     "vmha_manager_core_errors_total", "Events that the detector refused, and effects that failed", ["cluster"]
 )

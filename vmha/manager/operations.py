@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from vmha.manager.discovery import Discovery
 from vmha.manager.enablement import hypervisors, protection_state
 from vmha.messages import cluster_to_proto, host_to_proto
 from vmha.store import Store
+from vmha.store.leaders import LeaderRecord, LeaderView
 from vmha.store.records import ClusterSnapshot, HostRecord
 from vmha.v1 import cluster_pb2, host_pb2
 
@@ -58,39 +59,52 @@ class Operations:
         Raises:
             NotFound: CLUSTER_UNKNOWN.
         """
-        return self.cluster_message(await self.store.clusters.snapshot(cluster_id))
+        snapshot = await self.store.clusters.snapshot(cluster_id)
+        return self.cluster_message(snapshot, await self.store.leaders.get(cluster_id))
 
-    def cluster_message(self, snapshot: ClusterSnapshot) -> cluster_pb2.Cluster:
-        """A cluster as it is shown."""
+    def cluster_message(self, snapshot: ClusterSnapshot, leader: LeaderRecord) -> cluster_pb2.Cluster:
+        """A cluster as it is shown, by its leader or by any other replica."""
         configs = {host_id: host.config for host_id, host in snapshot.hosts.items()}
         counted = hypervisors(configs)
-        loop = self.discovery.loops.get(snapshot.cluster.cluster_id)
+        view = self._view(snapshot.cluster.cluster_id, leader)
+        without_agent = sorted(counted) if view is None else view.hosts_without_agent
         return cluster_to_proto(
             snapshot.cluster,
             protection_state(snapshot.cluster.ha_enabled, configs),
+            leader,
             host_count=len(counted),
-            hosts_without_agent=[h for h in (sorted(counted) if loop is None else loop.hosts_without_agent) if h in counted],
-            learning=loop is None or loop.learning,
+            hosts_without_agent=[host_id for host_id in without_agent if host_id in counted],
+            learning=view is None or view.learning,
         )
 
-    def host_message(self, record: HostRecord) -> host_pb2.Host:
+    def _view(self, cluster_id: str, leader: LeaderRecord) -> LeaderView | None:
+        """What only the leader knows: its own word here, the one that it left in the store elsewhere."""
+        loop = self.discovery.loops.get(cluster_id)
+        if loop is None:
+            return leader.view
+        return LeaderView(learning=loop.learning, hosts_without_agent=tuple(loop.hosts_without_agent))
+
+    async def host_messages(self, cluster_id: str, records: Sequence[HostRecord]) -> list[host_pb2.Host]:
+        """Hosts of a cluster as they are shown."""
+        loop = self.discovery.loops.get(cluster_id)
+        if loop is not None:
+            return [host_to_proto(r, agent_connected=loop.sessions.get(r.host_id) is not None) for r in records]
+        view = (await self.store.leaders.get(cluster_id)).view
+        return [host_to_proto(r, agent_connected=view is not None and r.host_id not in view.hosts_without_agent) for r in records]
+
+    async def host_message(self, record: HostRecord) -> host_pb2.Host:
         """A host as it is shown."""
-        loop = self.discovery.loops.get(record.cluster_id)
-        connected = loop is not None and loop.sessions.get(record.host_id) is not None
-        return host_to_proto(record, agent_connected=connected)
+        [message] = await self.host_messages(record.cluster_id, [record])
+        return message
 
     async def loop(self, cluster_id: str) -> ClusterLoop:
-        """The loop of a cluster.
+        """The loop of a cluster, for what only its leader can answer or do.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN.
+            PreconditionFailed: NOT_LEADER.
         """
-        if cluster_id not in self.discovery.loops:
-            await self.discovery.refresh(cluster_id)
-        loop = self.discovery.loops.get(cluster_id)
-        if loop is None:
-            raise NotFound("CLUSTER_UNKNOWN", f"There is no cluster {cluster_id}.", {"cluster_id": cluster_id})
-        return loop
+        return await self.discovery.led(cluster_id)
 
     async def _record(self, cluster_id: str, name: str, subject: str, actor: str, refused: str, message: str) -> None:
         _log.info("operator act", cluster_id=cluster_id, act=name, subject=subject, actor=actor, refused=refused, message=message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vmha.clock import Clock
 from vmha.manager.evac_client import Evacuator
@@ -37,3 +37,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nonces", Nonces(self.run_id))
+
+    def under(self, term: int) -> Parts:
+        """The edges for one term of leadership: what the store is told carries it, and nonces of other terms mean nothing."""
+        return replace(self, store=self.store.under(term), run_id=f"{self.run_id}-{term}")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from vmha.errors import Exhausted, FieldViolation, InvalidField, Unavailable
+from vmha.errors import Exhausted, FieldViolation, InvalidField, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
@@ -140,11 +140,11 @@ class SessionDesk:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def stop(self) -> None:
-        """End all sessions; this cluster is not served any more."""
+    async def stop(self, error: VmhaError) -> None:
+        """End all sessions with an error that says why; this cluster is not served any more."""
         self._duplicates.close()
         for session in self._cluster.sessions.all():
-            session.end(Unavailable("DRAINING", "this cluster is not served here any more"))
+            session.end(error)
         for session in list(self._inventories):
             self.close(session)
         await asyncio.gather(*self._closing, return_exceptions=True)

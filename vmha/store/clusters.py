@@ -131,6 +131,10 @@ class Clusters:
         [row] = await self._scripts.run("safe_arrived", cluster_id, host_id)
         return codec.cluster(cluster_id, pairs(row))
 
+    async def was_deleted(self, cluster_id: str) -> bool:
+        """Whether it was deleted on purpose within the last day, and not made again."""
+        return bool(await self._scripts.command("EXISTS", keys.TOMBSTONE(cluster_id)))
+
     async def restore(
         self,
         cluster: ClusterRecord,
