@@ -309,6 +309,7 @@ class Stack:
             "managers": self.manager_targets,
             "listen": f"{self.lab.host(host_id).peer_address}:7401",
             "boot_id_file": self.lab.BOOT_ID_FILE.format(host=host_id),
+            "marker_dir": str(self.lab.host(host_id).directory / "vmha"),
         }
         if isinstance(self.lab, PaperLab):
             settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}

@@ -233,7 +233,8 @@ TABLE = [
 # Where the rows are tried. Fixtures that take parts of other tests' fixtures by these names.
 manager = manager_fixtures.world
 world, stub = evac_fixtures.world, test_service.stub
-hypervisor, state, guests = agent_fixtures.hypervisor, agent_fixtures.state, agent_fixtures.guests
+hypervisor, state = agent_fixtures.hypervisor, agent_fixtures.state
+keeper, guests = agent_fixtures.keeper, agent_fixtures.guests
 channel = test_admission.channel
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agent_state import open_state, register
 from tests.support.hypervisor import MemoryHypervisor
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
+from vmha.agent.keeper import Keeper
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
 from vmha.clock import SystemClock
@@ -30,7 +32,14 @@ def hypervisor() -> MemoryHypervisor:
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     """A state of a fresh boot."""
-    return State(tmp_path / "state", "h1", "boot-1")
+    return open_state(tmp_path / "state")
+
+
+@pytest.fixture
+def keeper(state: State) -> Keeper:
+    """Of h1, which is registered as 17 and holds a lease."""
+    register(state, 17)
+    return Keeper(state, SystemClock(), Metrics(SystemClock()))
 
 
 @pytest.fixture

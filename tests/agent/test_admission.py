@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -11,27 +12,35 @@ from tests.agent.conftest import VM1
 from tests.support.hypervisor import MemoryHypervisor
 from vmha.agent.admission import Admission
 from vmha.agent.guests import Guests
+from vmha.agent.identity import Identity
+from vmha.agent.keeper import Keeper
+from vmha.agent.lease_events import Unregistered
+from vmha.agent.metrics import Metrics
+from vmha.agent.relay_desk import RelayDesk
 from vmha.agent.service import SERVICE_NAME, AgentServicer
 from vmha.agent.state import State
 from vmha.agent.vm_locks import VmLocks
+from vmha.clock import SystemClock
 from vmha.errors import VmhaError
 from vmha.model import VmState
 from vmha.rpc.channel import open_channel
 from vmha.rpc.errors import from_rpc_error
 from vmha.rpc.server import Server
 from vmha.v1 import agent_service_pb2 as pb
-from vmha.v1 import heartbeat_pb2, vm_pb2
+from vmha.v1 import vm_pb2
 from vmha.v1.agent_service_pb2_grpc import AgentServiceStub, add_AgentServiceServicer_to_server
 
 
 @pytest.fixture
-async def channel(hypervisor: MemoryHypervisor, state: State, guests: Guests) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(hypervisor: MemoryHypervisor, state: State, keeper: Keeper, guests: Guests) -> AsyncIterator[grpc.aio.Channel]:
     """To the agent of h1 in c1, registered as 17; VM1 waits there for its admission."""
     state.joined("c1")
-    state.registered(17)
     hypervisor.user_defines("one", VM1)
     hypervisor.user_sets(VM1, VmState.AWAITING_ADMISSION, "user")
-    servicer = AgentServicer(Admission(state, hypervisor, guests, VmLocks()))
+    clock = SystemClock()
+    identity = Identity(state=state, clock=clock, metrics=Metrics(clock), keeper=keeper, guests=guests)
+    admission = Admission(state, keeper, hypervisor, guests, VmLocks())
+    servicer = AgentServicer(admission, RelayDesk(identity), keeper)
     server = Server([(add_AgentServiceServicer_to_server, servicer, SERVICE_NAME)], "127.0.0.1:0")
     port = await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
@@ -89,10 +98,10 @@ async def test_what_may_not_execute_stays_paused(
 
 
 async def test_a_host_without_a_registration_admits_nothing(
-    channel: grpc.aio.Channel, hypervisor: MemoryHypervisor, state: State
+    channel: grpc.aio.Channel, hypervisor: MemoryHypervisor, keeper: Keeper
 ) -> None:
     """After the incarnation was revoked, a late start is refused."""
-    state.unregistered()
+    keeper.tell(Unregistered())
     with pytest.raises(VmhaError) as caught:
         await admit(channel)
 
@@ -131,11 +140,15 @@ async def test_without_libvirt_the_caller_may_try_again(channel: grpc.aio.Channe
     assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "LIBVIRT_UNAVAILABLE")
 
 
-async def test_relaying_is_for_a_later_release(channel: grpc.aio.Channel) -> None:
-    """UNIMPLEMENTED, RELAY_NOT_SUPPORTED: the caller treats it as neither ack nor attest."""
-    request = pb.RelayHeartbeatRequest(cluster_id="c1", heartbeat=heartbeat_pb2.Heartbeat(host_id="h2"), request_nonce="n")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await AgentServiceStub(channel).RelayHeartbeat(request, timeout=5)
+async def test_r12_without_a_lease_nothing_is_admitted(
+    channel: grpc.aio.Channel, hypervisor: MemoryHypervisor, state: State, keeper: Keeper
+) -> None:
+    """A registration alone is not enough, nor is a certificate: LEASE_EXPIRED, and the domain stays paused."""
+    now = SystemClock().now()
+    kept = replace(state.kept, lease_until=now - 1, cert_until=now + 60)
+    keeper.lease._kept = kept
+    with pytest.raises(VmhaError) as caught:
+        await admit(channel)
 
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert from_rpc_error(caught.value).reason == "RELAY_NOT_SUPPORTED"
+    assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "LEASE_EXPIRED")
+    assert hypervisor.states() == {VM1: VmState.AWAITING_ADMISSION}

@@ -43,6 +43,7 @@ def configured(folder: Path, target: str, **fields: object) -> dict[str, object]
         "managers": [target],
         "listen": "127.0.0.1:0",
         "state_dir": str(folder),
+        "marker_dir": str(folder / "disk"),
         "boot_id_file": str(folder / "boot_id"),
         "libvirt_uri": "test:///default",
         "drain_grace_s": 0.1,

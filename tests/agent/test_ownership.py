@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.agent.conftest import VM1, VM2, VM3
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
+from vmha.agent.keeper import Keeper
+from vmha.agent.lease_events import NEVER, Unregistered
 from vmha.agent.ownership import ATTEMPTS, Owned, Ownership, Released
 from vmha.agent.state import State
 from vmha.agent.vm_locks import VmLocks
@@ -21,12 +24,11 @@ RUNNING, PAUSED, SHUTOFF = VmState.RUNNING, VmState.PAUSED, VmState.SHUTOFF
 
 @pytest.fixture
 async def ownership(
-    hypervisor: MemoryHypervisor, state: State, guests: Guests, monkeypatch: pytest.MonkeyPatch
+    hypervisor: MemoryHypervisor, state: State, keeper: Keeper, guests: Guests, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Ownership]:
     """Of a host that is registered as 17."""
     monkeypatch.setattr("vmha.agent.ownership.BACKOFF_S", (0.01, 0.02))
-    state.registered(17)
-    ownership = Ownership(state, hypervisor, guests, VmLocks())
+    ownership = Ownership(state, keeper, hypervisor, guests, VmLocks())
     yield ownership
     await ownership.close()
 
@@ -164,13 +166,32 @@ async def test_a_libvirt_that_is_away_is_waited_for(ownership: Ownership, hyperv
     assert hypervisor.states() == {VM2: RUNNING}
 
 
-async def test_a_revoked_host_starts_nothing_more(ownership: Ownership, hypervisor: MemoryHypervisor, state: State) -> None:
+async def test_r12_a_start_waits_for_the_lease(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State, keeper: Keeper
+) -> None:
+    """Without a lease of this registration nothing is started; with its first ack the start goes on."""
+    lasting = state.kept
+    keeper.lease._kept = replace(lasting, lease_until=NEVER)
+    hypervisor.user_defines("one", VM1)
+    ownership.update(17, [owned(VM1)], [], start_owned=True)
+    await asyncio.sleep(0.1)
+    assert hypervisor.states() == {VM1: SHUTOFF}
+
+    keeper.lease._kept = lasting
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING}
+
+
+async def test_a_revoked_host_starts_nothing_more(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State, keeper: Keeper
+) -> None:
     """A start that waits for libvirt when the incarnation ends does not happen."""
     hypervisor.user_defines("one", VM1)
     hypervisor.hang()
     ownership.update(17, [owned(VM1)], [], start_owned=True)
     await asyncio.sleep(0.05)
-    state.unregistered()
+    keeper.tell(Unregistered())
     ownership.revoked()
     hypervisor.hang(False)
     await settled(ownership)

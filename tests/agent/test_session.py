@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import VM1, VM2
+from tests.support.agent_state import open_state
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.manager_server import ScriptedManager, assignment
 from tests.support.waiting import until
@@ -56,6 +57,7 @@ class Agent:
             managers=managers,
             listen="127.0.0.1:0",
             state_dir=self.folder,
+            marker_dir=self.folder / "disk",
             boot_id_file=self.folder / "boot_id",
             drain_grace_s=0.05,
         )
@@ -87,7 +89,7 @@ class Agent:
     @property
     def state(self) -> State:
         """What is on disk."""
-        return State(self.folder, "h1", "boot-1")
+        return open_state(self.folder)
 
 
 @pytest.fixture

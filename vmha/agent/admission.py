@@ -6,6 +6,7 @@ import structlog
 
 from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import LocalHypervisor
+from vmha.agent.keeper import Keeper
 from vmha.agent.state import State
 from vmha.agent.vm_locks import VmLocks
 from vmha.errors import Aborted, FieldViolation, InvalidField, NotFound, PreconditionFailed
@@ -17,10 +18,11 @@ _log = structlog.get_logger("vmha.agent")
 
 
 class Admission:
-    """Lets VMs execute: only under this host's own registration, and under the newest epoch that was seen."""
+    """Lets VMs execute: only under this host's own registration and lease, and under the newest epoch that was seen (R12)."""
 
-    def __init__(self, state: State, hypervisor: LocalHypervisor, guests: Guests, locks: VmLocks) -> None:
+    def __init__(self, state: State, keeper: Keeper, hypervisor: LocalHypervisor, guests: Guests, locks: VmLocks) -> None:
         self._state = state
+        self._keeper = keeper
         self._hypervisor = hypervisor
         self._guests = guests
         self._locks = locks
@@ -30,7 +32,7 @@ class Admission:
 
         Raises:
             InvalidField: It is meant for another host or cluster.
-            PreconditionFailed: NOT_REGISTERED, INCARNATION_MISMATCH, DOMAIN_NOT_PAUSED, LIBVIRT_REFUSED.
+            PreconditionFailed: NOT_REGISTERED, INCARNATION_MISMATCH, LEASE_EXPIRED, DOMAIN_NOT_PAUSED, LIBVIRT_REFUSED.
             Aborted: STALE_VM_EPOCH.
             NotFound: DOMAIN_UNKNOWN.
             Unavailable: LIBVIRT_UNAVAILABLE, STATE_UNAVAILABLE.
@@ -72,6 +74,7 @@ class Admission:
                 f"this host's incarnation is {state.incarnation}, not {request.incarnation}",
                 {"incarnation": str(state.incarnation)},
             )
+        self._keeper.check_may_start()
         newest = state.newest_epoch(request.vm_id)
         if request.epoch < newest or (request.epoch == newest and not state.owns(request.vm_id)):
             message = f"epoch {newest} of {request.vm_id} was seen here, {request.epoch} is older"

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,14 +15,20 @@ from vmha.agent.autostart import Autostart
 from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import LocalHypervisor
 from vmha.agent.identity import Identity
+from vmha.agent.keeper import Keeper
 from vmha.agent.link import LEAVE_WITHIN_S, Link, end_within
 from vmha.agent.managers import GrpcManagers, Managers
 from vmha.agent.metrics import Metrics
 from vmha.agent.ownership import Ownership
+from vmha.agent.peers import GrpcPeers, Peers
 from vmha.agent.prober import Prober
+from vmha.agent.relay import Relay
+from vmha.agent.relay_desk import RelayDesk
+from vmha.agent.self_fencing import SelfFencing
 from vmha.agent.service import SERVICE_NAME, AgentServicer
 from vmha.agent.session import Desk
-from vmha.agent.state import State, read_boot_id
+from vmha.agent.state import FILE_NAME, MARKER_NAME, State, read_boot_id
+from vmha.agent.state_file import DiskFile
 from vmha.agent.vm_locks import VmLocks
 from vmha.clock import Clock, SystemClock
 from vmha.config import AgentSettings
@@ -59,13 +66,12 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.enter_context(bound(host_id=settings.host_id))
         metrics = Metrics(clock)
-        state = State(settings.state_dir, settings.host_id, read_boot_id(settings.boot_id_file))
+        state = open_state(settings)
         if probe is None:
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
-        agent = Parts(
-            settings, state, clock, metrics, hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls)
-        )
+        edges = Edges(hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls), GrpcPeers(settings.tls))
+        agent = Parts(settings, state, clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
         server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
@@ -78,41 +84,49 @@ async def run(
         _log.info("stopping", reason=str(reason))
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What lies outside the process: each is a Protocol, and the simulator has its own."""
+
+    hypervisor: LocalHypervisor
+    probe: ExporterProbe
+    managers: Managers
+    peers: Peers
+
+
 class Parts:
     """The agent, put together."""
 
-    def __init__(
-        self,
-        settings: AgentSettings,
-        state: State,
-        clock: Clock,
-        metrics: Metrics,
-        hypervisor: LocalHypervisor,
-        probe: ExporterProbe,
-        managers: Managers,
-    ) -> None:
+    def __init__(self, settings: AgentSettings, state: State, clock: Clock, metrics: Metrics, edges: Edges) -> None:
+        hypervisor = edges.hypervisor
         locks = VmLocks()
+        self.keeper = Keeper(state, clock, metrics)
         self.guests = Guests(hypervisor, clock, metrics)
-        self.prober = Prober(probe, clock, metrics)
+        self.prober = Prober(edges.probe, clock, metrics)
         self.autostart = Autostart(self.guests, hypervisor)
-        self.ownership = Ownership(state, hypervisor, self.guests, locks)
-        self.servicer = AgentServicer(Admission(state, hypervisor, self.guests, locks))
-        self.identity = Identity(state=state, clock=clock, metrics=metrics, self_fencing=settings.self_fencing)
-        desk = Desk(
-            identity=self.identity,
-            prober=self.prober,
+        self.ownership = Ownership(state, self.keeper, hypervisor, self.guests, locks)
+        self.identity = Identity(
+            state=state,
+            clock=clock,
+            metrics=metrics,
+            keeper=self.keeper,
             guests=self.guests,
-            ownership=self.ownership,
-            autostart=self.autostart,
+            may_destroy=settings.self_fencing,
+            watchdog=settings.watchdog_device is not None,
         )
-        self.link = Link(desk, settings.managers, managers)
+        self.relay, relays = Relay(self.identity, edges.peers), RelayDesk(self.identity)
+        self.servicer = AgentServicer(Admission(state, self.keeper, hypervisor, self.guests, locks), relays, self.keeper)
+        self.self_fencing = SelfFencing(self.keeper, hypervisor, self.guests, state, clock, metrics)
+        self.keeper.ask_peers, self.keeper.destroy_all = self.relay.ask, self._destroy_all
+        desk = Desk(self.identity, self.prober, self.guests, self.ownership, self.autostart, relays)
+        self.link = Link(desk, settings.managers, edges.managers)
 
     async def serve(
         self, stop: asyncio.Event, shutdown: asyncio.Event, host_is_stopping: Callable[[], Awaitable[bool]]
     ) -> GoodbyeReason:
         """Do everything until `stop` is set; then say goodbye and why."""
-        jobs = {"guests": self.guests.run(), "prober": self.prober.run(), "autostart": self.autostart.run()}
-        tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        jobs = {"keeper": self.keeper.run, "guests": self.guests.run, "prober": self.prober.run, "autostart": self.autostart.run}
+        tasks = [asyncio.create_task(job(), name=name) for name, job in jobs.items()]
         link = asyncio.create_task(self.link.run(), name="link")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         reason = GoodbyeReason.AGENT_RESTARTING
@@ -129,7 +143,24 @@ class Parts:
                 task.cancel()
             await asyncio.gather(*tasks, link, stopped, return_exceptions=True)
             await self.ownership.close()
+            await self.relay.close()
+            await self.self_fencing.close()
         return reason
+
+    def _destroy_all(self, reason: str) -> None:
+        self.ownership.revoked()  # what is not started yet will not be
+        self.self_fencing.order(reason)
+
+
+def open_state(settings: AgentSettings) -> State:
+    """The record of this boot, and the host's marker.
+
+    Raises:
+        InvalidField: The boot id can't be read.
+    """
+    boot_id = read_boot_id(settings.boot_id_file)
+    record, marker = DiskFile(settings.state_dir / FILE_NAME), DiskFile(settings.marker_dir / MARKER_NAME)
+    return State(record, marker, settings.host_id, boot_id)
 
 
 async def systemd_is_stopping() -> bool:

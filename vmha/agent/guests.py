@@ -69,6 +69,10 @@ class Guests:
         self._wake = asyncio.Event()
         self._complaints: dict[str, str] = {}
         self.host: HostFacts | None = None
+        self.last: Mapping[str, Guest] = {}
+        """The table as it was read last, kept while libvirt is away."""
+        self.why: Callable[[str, VmState, str], str] = lambda vm_id, state, reason: reason
+        """The reason that is reported of a VM in a state, given libvirt's."""
         self.listeners: list[Listener] = []
         self.readable = asyncio.Event()
         """Set while libvirt is there."""
@@ -103,6 +107,11 @@ class Guests:
         """Read everything again now."""
         self._all_due = self._clock.now()
         self._wake.set()
+
+    def read_anew(self) -> None:
+        """What was read does not hold any more: nothing is known until everything is read again."""
+        self._table = None
+        self.look_at_all()
 
     async def run(self) -> None:
         """Keep the table until cancelled."""
@@ -206,7 +215,7 @@ class Guests:
             vm_id=domain.vm_id,
             name=domain.name,
             state=domain.state,
-            reason=domain.reason,
+            reason=self.why(domain.vm_id, domain.state, domain.reason),
             domain_xml=xml,
             facts=facts,
             persistent=domain.persistent,
@@ -215,7 +224,7 @@ class Guests:
         )
 
     def _depart(self, guest: Guest) -> None:
-        reason = self._why_gone.pop(guest.vm_id, "")
+        reason = self.why(guest.vm_id, VmState.ABSENT, self._why_gone.pop(guest.vm_id, ""))
         self._complaints.pop(guest.vm_id, None)
         self._departed.pop(guest.vm_id, None)
         self._departed[guest.vm_id] = Guest(vm_id=guest.vm_id, name=guest.name, state=VmState.ABSENT, reason=reason)
@@ -231,7 +240,7 @@ class Guests:
             self._complaints.pop(domain.vm_id, None)
 
     def _tell(self, changed: frozenset[str] | None) -> None:
-        table = self._table or {}
+        table = self.last = self._table or {}
         for state in VmState:
             self._metrics.domains.labels(str(state)).set(sum(guest.state is state for guest in table.values()))
         for listener in self.listeners:

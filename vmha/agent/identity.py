@@ -1,21 +1,23 @@
-"""What all sessions of one agent process share: who it is, what it counts, and what the manager acknowledged last."""
+"""What all sessions of one agent process share: who it is, what it counts, and the heartbeats that it makes."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from vmha import __version__
+from vmha.agent import messages
+from vmha.agent.guests import Guests
+from vmha.agent.keeper import Keeper
+from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, LeaseConfig
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
 from vmha.clock import Clock
-from vmha.rpc.scalars import duration
+from vmha.model import Timers
+from vmha.rpc.scalars import duration, seconds
 from vmha.v1 import heartbeat_pb2
 from vmha.v1 import manager_service_pb2 as ms
-
-SENT_KEPT: Final = 256
-"""Heartbeats whose send time is remembered until they are acknowledged."""
 
 
 @dataclass(kw_only=True)
@@ -23,25 +25,33 @@ class Identity:
     """One agent process.
 
     Attributes:
+        may_destroy: This agent may destroy VMs at all (a setting).
+        watchdog: A watchdog resets the host when this agent stalls.
         instance_id: New with each process.
-        nonce: Of the newest ack that was accepted; echoed in the next heartbeat (safety.md R5).
-        acked_send_time: When the heartbeat of the newest accepted ack was sent, on `clock`: the lease starts there (next issue).
+        config: The newest configuration; what an earlier process of this boot held, until another comes.
+        members: The agents of the cluster: host_id -> host:port.
+        terms: What the configuration says about the lease; the standard profile's constants before there is one.
     """
 
     state: State
     clock: Clock
     metrics: Metrics
-    self_fencing: bool = False
+    keeper: Keeper
+    guests: Guests
+    may_destroy: bool = True
+    watchdog: bool = False
     instance_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    config: ms.AgentConfig | None = None
-    store_generation: int = 0
-    nonce: str = ""
-    acked_send_time: float | None = None
+    config: ms.AgentConfig = field(init=False)
+    members: Mapping[str, str] = field(init=False)
+    terms: LeaseConfig = field(init=False)
     acked_report: int = 0
     _reports: int = 0
     _heartbeats: int = 0
-    _acked_heartbeat: int = 0
-    _sent: dict[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._hold(ms.AgentConfig.FromString(self.state.config))
+
+    # Reports
 
     def next_report(self) -> int:
         """The sequence of the next report or inventory."""
@@ -52,54 +62,86 @@ class Identity:
         """A report or inventory is stored."""
         self.acked_report = max(self.acked_report, min(sequence, self._reports))
 
+    # The configuration
+
     @property
     def config_version(self) -> int:
         """The configuration that is held; 0 when none is."""
-        return 0 if self.config is None else self.config.version
+        return 0 if self.keeper.lease.config is None else self.keeper.lease.config.version
+
+    def configure(self, config: ms.AgentConfig) -> bool:
+        """Take a configuration in, unless a newer one is held. Returns whether it was taken."""
+        if config.version < self.config_version:
+            return False
+        self._hold(config)
+        self.state.configured(config.SerializeToString())
+        self.keeper.tell(ConfigTaken(config=self.terms))
+        return True
+
+    def _hold(self, config: ms.AgentConfig) -> None:
+        self.config = config
+        self.members = {member.host_id: member.agent_target for member in config.members}
+        self.terms = messages.lease_config(config, may_destroy=self.may_destroy)
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """How often the cluster's hosts send heartbeats."""
+        return seconds(self.config.timers.heartbeat_interval) or Timers().heartbeat_interval_s
+
+    # What is sent and what comes back
 
     def hello(self) -> ms.AgentHello:
-        """Opens or resumes a session."""
+        """Opens or resumes a session. A latched incarnation is no longer named: it is over (R3)."""
+        self.keeper.look()
         return ms.AgentHello(
             host_id=self.state.host_id,
             boot_id=self.state.boot_id,
             agent_instance_id=self.instance_id,
             agent_version=__version__,
             last_acked_sequence=self.acked_report,
-            incarnation=self.state.incarnation,
-            self_fencing=self.self_fencing,
+            incarnation=0 if self.keeper.lease.latched else self.state.incarnation,
+            self_fencing=self.keeper.self_fencing,
+            watchdog=self.watchdog,
             config_version=self.config_version,
-            store_generation=self.store_generation,
+            store_generation=self.state.store_generation,
             boot_time=duration(self.clock.now()),
         )
 
-    def heartbeat(self) -> heartbeat_pb2.Heartbeat:
-        """The next heartbeat, made to be sent at once."""
-        now = self.clock.now()
-        self._heartbeats += 1
-        self._sent[self._heartbeats] = now
-        while len(self._sent) > SENT_KEPT:
-            del self._sent[next(iter(self._sent))]
+    def heartbeat(self) -> heartbeat_pb2.Heartbeat | None:
+        """The next heartbeat, made to be sent at once (R1). None: none may be sent (R3, R8), or there is no registration."""
+        keeper = self.keeper
+        keeper.look()
+        if not keeper.is_written:
+            return None
+        sequence = self._heartbeats + 1
+        keeper.tell(HeartbeatSent(sequence=sequence))
+        if keeper.lease.latched or not self.state.incarnation:
+            return None
+        self._heartbeats = sequence
+        self.metrics.heartbeats_sent.inc()
         return heartbeat_pb2.Heartbeat(
             host_id=self.state.host_id,
             incarnation=self.state.incarnation,
-            sequence=self._heartbeats,
+            sequence=sequence,
             agent_instance_id=self.instance_id,
-            echoed_nonce=self.nonce,
+            echoed_nonce=keeper.lease.echo,
             config_version=self.config_version,
-            boot_time=duration(now),
-            store_generation=self.store_generation,
+            boot_time=duration(self.clock.now()),
+            store_generation=self.state.store_generation,
+            vms=messages.vm_epochs(self.guests.table, self.state),
+            self_fencing=keeper.self_fencing,
         )
 
     def accept(self, ack: heartbeat_pb2.HeartbeatAck) -> bool:
-        """Take an ack in. Only a newer one of this host's own incarnation, for a heartbeat that was sent, counts."""
-        if ack.host_id != self.state.host_id or ack.incarnation != self.state.incarnation or not self.state.incarnation:
+        """Take an ack in, from the manager or through a peer. Returns whether it counts; the lease says."""
+        if ack.host_id != self.state.host_id:
             return False
-        sent_at = self._sent.get(ack.sequence)
-        if sent_at is None or ack.sequence <= self._acked_heartbeat:
+        lease = self.keeper.lease
+        before = lease.echo
+        self.keeper.tell(AckReceived(incarnation=ack.incarnation, sequence=ack.sequence, nonce=ack.nonce))
+        if not lease.echo == ack.nonce != before:
+            self.metrics.acks_ignored.inc()
             return False
-        for sequence in [s for s in self._sent if s <= ack.sequence]:
-            del self._sent[sequence]
-        self._acked_heartbeat, self.nonce, self.acked_send_time = ack.sequence, ack.nonce, sent_at
-        self.store_generation = max(self.store_generation, ack.store_generation)
-        self.metrics.acked(sent_at)
+        self.state.saw_generation(ack.store_generation)
+        self.metrics.acked(lease.kept.last_ack)
         return True

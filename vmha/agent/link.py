@@ -1,7 +1,7 @@
 """Keeps a session with one of the managers: opens the next when one ends, goes where it is told, and asks for peers.
 
-The first new attempt comes within half a second, later ones up to 5 s apart, spread at random: a manager that restarts is not run
-over by all its agents at once.
+New attempts are spread at random, the first over one heartbeat interval, later ones over more: a manager that restarts, or takes
+over, is not run over by all its agents at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from vmha.v1 import manager_service_pb2 as ms
 if TYPE_CHECKING:
     from vmha.v1.manager_service_pb2_grpc import ManagerServiceAsyncStub
 
-BACKOFF_S: Final = (0.5, 5.0)
+MOST_BACKOFF_S: Final = 5.0
+MOST_INTERVALS: Final = 4
+"""Heartbeat intervals that one pause may last where they are short: a lease is not to run out for it."""
 LEAST_BACKOFF_S: Final = 0.1
 MAX_REDIRECTS: Final = 3
 STEADY_S: Final = 5.0
@@ -57,6 +59,7 @@ class Link:
         self._leaving: set[asyncio.Task[None]] = set()
         self._goodbye: GoodbyeReason | None = None
         desk.prober.listener = self._verdict_changed
+        desk.relays.bundle_now = self._bundle_now
 
     async def run(self) -> None:
         """Keep a session until cancelled, or until `say_goodbye`."""
@@ -170,10 +173,15 @@ class Link:
         self._last_failure = error.reason
 
     def _pause(self) -> float:
-        first, cap = BACKOFF_S
+        first = self._desk.identity.heartbeat_interval_s
+        cap = max(first, min(MOST_BACKOFF_S, MOST_INTERVALS * first))
         most = min(cap, first * 2 ** min(self._failures, 10))
         self._failures += 1
         return random.uniform(LEAST_BACKOFF_S, most)
+
+    def _bundle_now(self) -> None:
+        for session in self._sessions[-1:]:
+            session.bundle_now()
 
     def _verdict_changed(self) -> None:
         for session in self._sessions:

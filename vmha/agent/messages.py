@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from vmha.agent.guests import Guest
+from vmha.agent.lease_events import LeaseConfig
 from vmha.agent.ownership import Owned, Released
 from vmha.agent.probe_plan import Assigned, PeerTarget
 from vmha.agent.state import State
-from vmha.model import HostFacts, Observation, VmState
+from vmha.model import HostFacts, Observation, Timers, VmState
 from vmha.rpc.convert import host_facts_to_proto, observation_to_proto, vm_facts_to_proto
 from vmha.rpc.scalars import enum_from_proto, enum_to_proto, seconds
 from vmha.v1 import heartbeat_pb2, vm_pb2
@@ -27,6 +28,28 @@ def vm_epochs(table: Mapping[str, Guest] | None, state: State) -> Iterator[heart
         if guest.state in {VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION}:
             number = enum_to_proto(vm_pb2.VmState, guest.state)
             yield heartbeat_pb2.VmEpoch(vm_id=vm_id, epoch=state.epoch(vm_id), state=number)
+
+
+def lease_config(config: ms.AgentConfig, *, may_destroy: bool) -> LeaseConfig:
+    """What a configuration says about the lease. A constant that is not in it is the standard profile's."""
+    timers, standard = config.timers, Timers()
+
+    def span(name: str) -> float:
+        return seconds(getattr(timers, name)) or float(getattr(standard, f"{name}_s"))
+
+    return LeaseConfig(
+        version=config.version,
+        enforced=config.protection_enabled and config.self_fencing and may_destroy,
+        voters=tuple(config.voter_host_ids),
+        certificate_quorum=config.certificate_quorum,
+        relay_after_s=span("relay_after"),
+        certificate_window_s=span("certificate_window"),
+        attest_after_s=span("attest_after"),
+        ack_max_age_s=span("ack_max_age"),
+        lease_duration_s=span("lease_duration"),
+        request_interval_s=span("request_interval"),
+        kill_timeout_s=span("kill_timeout"),
+    )
 
 
 def report(sequence: int, version: str, observations: Iterable[Observation], scout_id: str = "") -> ms.HealthReport:

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from vmha.agent.lease import Lease
+from vmha.agent.lease_events import NEVER
 from vmha.clock import Clock
 from vmha.model import PeerVerdict
 from vmha.probe import ProbeResult
@@ -31,10 +33,21 @@ class Metrics:
         )
         self.heartbeats_sent = Counter("vmha_agent_heartbeats_sent", "Heartbeats written to the session.", registry=registry)
         self.heartbeats_acked = Counter("vmha_agent_heartbeats_acked", "Heartbeats acknowledged.", registry=registry)
-        ack_age = Gauge(
-            "vmha_agent_ack_age_seconds", "Since the newest acknowledged heartbeat was sent; NaN before one.", registry=registry
-        )
+        ack_age = Gauge("vmha_agent_ack_age_seconds", "Since the newest ack that counted; NaN before one.", registry=registry)
         ack_age.set_function(self._ack_age)
+        self.acks_ignored = Counter(
+            "vmha_agent_acks_ignored", "Acks that came too late or were not for this registration.", registry=registry
+        )
+        self.relays = Counter(
+            "vmha_agent_relays", "Questions put to peers, by answer: ack, attest, neither, failed.", ["answer"], registry=registry
+        )
+        self.relayed = Counter(
+            "vmha_agent_relayed", "Questions of peers, by this agent's answer: ack, attest.", ["answer"], registry=registry
+        )
+        self.self_fencings = Counter("vmha_agent_self_fencings", "Times that all VMs were destroyed.", registry=registry)
+        self.self_fencings_late = Counter(
+            "vmha_agent_self_fencings_late", "Those that took longer than the cluster's kill timeout.", registry=registry
+        )
         self.sessions = Counter("vmha_agent_sessions", "Sessions that a manager welcomed.", registry=registry)
         self.session_failures = Counter(
             "vmha_agent_session_failures", "Sessions that ended badly.", ["reason"], registry=registry
@@ -46,6 +59,17 @@ class Metrics:
         self.acts = Counter(
             "vmha_agent_domain_acts", "What was done to domains, by act and result.", ["act", "result"], registry=registry
         )
+
+    def watch_lease(self, lease: Lease, clock: Clock) -> None:
+        """Show what the lease says."""
+        guard = Gauge("vmha_agent_guard_seconds", "What is left of the guard; NaN before one.", registry=self.registry)
+        guard.set_function(lambda: _left(lease.guard_until, clock.now()))
+        latched = Gauge("vmha_agent_latched", "1 from the guard's end to the next registration.", registry=self.registry)
+        latched.set_function(lambda: float(lease.latched))
+        certificates = Gauge(
+            "vmha_agent_certificates", "Times that a majority's word took the lease's place.", registry=self.registry
+        )
+        certificates.set_function(lambda: float(lease.certificates))
 
     def probed(self, peer: str, result: ProbeResult) -> None:
         """A probe has ended."""
@@ -59,10 +83,14 @@ class Metrics:
             with suppress(KeyError):
                 self._probes.remove(peer, str(verdict))
 
-    def acked(self, sent_at: float) -> None:
-        """An ack was accepted, for a heartbeat that was sent at `sent_at`."""
+    def acked(self, at: float) -> None:
+        """An ack counted."""
         self.heartbeats_acked.inc()
-        self._acked_at = sent_at
+        self._acked_at = at
 
     def _ack_age(self) -> float:
         return float("nan") if self._acked_at is None else max(0.0, self._clock.now() - self._acked_at)
+
+
+def _left(until: float, now: float) -> float:
+    return float("nan") if until == NEVER else max(0.0, until - now)

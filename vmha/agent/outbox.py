@@ -10,6 +10,7 @@ from vmha.agent import messages
 from vmha.agent.guests import Guest, Guests
 from vmha.agent.identity import Identity
 from vmha.agent.prober import Prober
+from vmha.agent.relay_desk import RelayDesk
 from vmha.model import Observation
 from vmha.v1 import manager_service_pb2 as ms
 
@@ -19,10 +20,11 @@ MAX_SCOUTS: Final = 16
 class Outbox:
     """Builds each message at the moment when it is sent, from what is known then."""
 
-    def __init__(self, identity: Identity, prober: Prober, guests: Guests) -> None:
+    def __init__(self, identity: Identity, prober: Prober, guests: Guests, relays: RelayDesk) -> None:
         self._identity = identity
         self._prober = prober
         self._guests = guests
+        self._relays = relays
         self._first: deque[ms.ReportHealthRequest] = deque()
         self._scouts: deque[tuple[str, list[Observation]]] = deque(maxlen=MAX_SCOUTS)
         self._parts: deque[ms.InventoryReport] = deque()
@@ -39,7 +41,7 @@ class Outbox:
         self._wake.set()
 
     def heartbeat(self) -> None:
-        """Send a heartbeat."""
+        """Send a heartbeat, with those that wait to be carried on."""
         self._heartbeat = True
         self._wake.set()
 
@@ -89,8 +91,8 @@ class Outbox:
             return self._first.popleft()
         if self._heartbeat:
             self._heartbeat = False
-            if self._identity.state.incarnation:
-                return self._make_heartbeat()
+            if (bundle := self._make_bundle()) is not None:
+                return bundle
         if self._scouts:
             scout_id, observations = self._scouts.popleft()
             return self._make_report(observations, scout_id)
@@ -100,11 +102,11 @@ class Outbox:
                 return self._make_report(observations)
         return self._next_inventory()
 
-    def _make_heartbeat(self) -> ms.ReportHealthRequest:
-        beat = self._identity.heartbeat()
-        beat.vms.extend(messages.vm_epochs(self._guests.table, self._identity.state))
-        self._identity.metrics.heartbeats_sent.inc()
-        return ms.ReportHealthRequest(heartbeat=ms.AgentHeartbeat(own=beat))
+    def _make_bundle(self) -> ms.ReportHealthRequest | None:
+        own = self._identity.heartbeat()
+        if own is None:
+            return None
+        return ms.ReportHealthRequest(heartbeat=ms.AgentHeartbeat(own=own, forwarded=self._relays.bundle()))
 
     def _make_report(self, observations: list[Observation], scout_id: str = "") -> ms.ReportHealthRequest:
         sequence = self._identity.next_report()

@@ -17,9 +17,10 @@ import structlog
 
 from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import Domain, HypervisorRefused, LocalHypervisor
+from vmha.agent.keeper import Keeper
 from vmha.agent.state import State
 from vmha.agent.vm_locks import VmLocks
-from vmha.errors import NotFound, Unavailable, VmhaError
+from vmha.errors import NotFound, PreconditionFailed, Unavailable, VmhaError
 from vmha.model import VmState
 
 PARALLEL: Final = 3
@@ -57,8 +58,9 @@ class _Retry(Exception):
 class Ownership:
     """Carries ownership updates out, in tasks of their own: one for each VM, the newest update wins."""
 
-    def __init__(self, state: State, hypervisor: LocalHypervisor, guests: Guests, locks: VmLocks) -> None:
+    def __init__(self, state: State, keeper: Keeper, hypervisor: LocalHypervisor, guests: Guests, locks: VmLocks) -> None:
         self._state = state
+        self._keeper = keeper
         self._hypervisor = hypervisor
         self._guests = guests
         self._locks = locks
@@ -141,7 +143,15 @@ class Ownership:
             _log.info("start_superseded", vm_id=vm.vm_id, epoch=vm.epoch)
             return
         if vm.desired is VmState.RUNNING and domain is not None:
+            self._check_lease()
             await self._make_run(domain)
+
+    def _check_lease(self) -> None:
+        try:
+            self._keeper.check_may_start()
+        except PreconditionFailed as error:
+            # The first ack of this registration is on its way; or the lease has run out, and the next registration tells anew.
+            raise Unavailable(error.reason, error.message) from None
 
     async def _make_run(self, domain: Domain) -> None:
         if domain.state is VmState.AWAITING_ADMISSION:

@@ -20,9 +20,11 @@ from vmha.agent import messages
 from vmha.agent.autostart import Autostart
 from vmha.agent.guests import Guests
 from vmha.agent.identity import Identity
+from vmha.agent.lease_events import Registered, Unregistered
 from vmha.agent.outbox import Outbox
 from vmha.agent.ownership import Ownership
 from vmha.agent.prober import Prober
+from vmha.agent.relay_desk import RelayDesk
 from vmha.errors import Unavailable
 from vmha.model import GoodbyeReason
 from vmha.rpc.errors import from_rpc_error
@@ -30,8 +32,9 @@ from vmha.rpc.scalars import enum_to_proto, seconds
 from vmha.v1 import manager_service_pb2 as ms
 
 WELCOME_WITHIN_S: Final = 10.0
-SILENCE_S: Final = 30.0
-"""A manager that says nothing for this long, though heartbeats wait for their ack, is left."""
+SILENT_HEARTBEATS: Final = 4
+LEAST_SILENCE_S: Final = 2.0
+"""A manager that says nothing for so many heartbeat intervals, and at least this long, though they wait for acks, is left."""
 COALESCE_S: Final = 0.01
 """Verdicts that change together go into one report."""
 RESEND_S: Final = 10.0
@@ -42,7 +45,7 @@ _log = structlog.get_logger("vmha.agent")
 Call = Any
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Desk:
     """The parts of the agent that a session serves."""
 
@@ -51,6 +54,7 @@ class Desk:
     guests: Guests
     ownership: Ownership
     autostart: Autostart
+    relays: RelayDesk
 
 
 class Session:
@@ -67,8 +71,9 @@ class Session:
         self._desk = desk
         self._identity = desk.identity
         self._state = desk.identity.state
+        self._keeper = desk.identity.keeper
         self._call = call
-        self._outbox = Outbox(desk.identity, desk.prober, desk.guests)
+        self._outbox = Outbox(desk.identity, desk.prober, desk.guests, desk.relays)
         self._loop = asyncio.get_running_loop()
         self._nonce = ""
         self._registered = False
@@ -96,11 +101,13 @@ class Session:
         jobs = [self._read, self._write, self._beat, self._report_regularly, self._watch_silence]
         tasks = [asyncio.create_task(job(), name=f"session {job.__name__}") for job in jobs]
         self._desk.guests.listeners.append(self._guests_changed)
+        self._keeper.listeners.append(self._guard_changed)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._raise_status(done)
         finally:
             self._desk.guests.listeners.remove(self._guests_changed)
+            self._keeper.listeners.remove(self._guard_changed)
             if self._verdicts_due is not None:
                 self._verdicts_due.cancel()
             for task in (*tasks, *self._scouts):
@@ -114,6 +121,11 @@ class Session:
         if self.welcomed.is_set() and self._verdicts_due is None:
             self._verdicts_due = self._loop.call_later(COALESCE_S, self._report_verdicts)
 
+    def bundle_now(self) -> None:
+        """Peers wait for their heartbeats to be carried on: send them with the next message, which is now (R7)."""
+        if self._registered:
+            self._outbox.heartbeat()
+
     def leave(self, reason: GoodbyeReason | None) -> None:
         """Say goodbye (None: another session is open, go without a word) and half-close; the manager then ends the session."""
         if reason is not None:
@@ -126,6 +138,7 @@ class Session:
     async def _read(self) -> None:
         while (message := await self._call.read()) is not grpc.aio.EOF:
             self._heard_at = self._identity.clock.now()
+            self._keeper.look()
             kind = message.WhichOneof("payload")
             handle: Callable[[Any], None] | None = getattr(self, f"_on_{kind}", None)
             if handle is None:
@@ -168,15 +181,17 @@ class Session:
             waited = 0.0
 
     async def _watch_silence(self) -> None:
+        within_s = min(WELCOME_WITHIN_S, max(LEAST_SILENCE_S, SILENT_HEARTBEATS * self._identity.heartbeat_interval_s))
         try:
-            async with asyncio.timeout(WELCOME_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 await self.welcomed.wait()
         except TimeoutError:
-            raise Unavailable("NO_WELCOME", f"the manager did not welcome this agent within {WELCOME_WITHIN_S:g} s") from None
+            raise Unavailable("NO_WELCOME", f"the manager did not welcome this agent within {within_s:g} s") from None
         while True:
-            await asyncio.sleep(SILENCE_S / 3)
-            if self._registered and self._identity.clock.now() - self._heard_at > max(SILENCE_S, 3 * self._heartbeat_s):
-                raise Unavailable("MANAGER_SILENT", f"the manager has said nothing for {SILENCE_S:g} s")
+            limit_s = max(LEAST_SILENCE_S, SILENT_HEARTBEATS * self._heartbeat_s)
+            await asyncio.sleep(limit_s / 4)
+            if self._registered and self._identity.clock.now() - self._heard_at > limit_s:
+                raise Unavailable("MANAGER_SILENT", f"the manager has said nothing for {limit_s:g} s")
 
     async def _raise_status(self, done: set[asyncio.Task[None]]) -> None:
         for task in done:
@@ -196,13 +211,14 @@ class Session:
     def _on_welcome(self, welcome: ms.SessionWelcome) -> None:
         _log.info("session_welcomed", session_id=welcome.session_id, manager_id=welcome.manager_id)
         self._state.joined(welcome.cluster_id)
+        self._keeper.lease.cluster_id = welcome.cluster_id
         self._identity.report_acked(welcome.last_stored_sequence)
         if welcome.HasField("config"):
             self._on_config(welcome.config)
         if welcome.HasField("assignment"):
             self._on_assignment(welcome.assignment)
         self.welcomed.set()
-        if welcome.registration_required or not self._state.incarnation:
+        if welcome.registration_required or not self._state.incarnation or self._keeper.lease.latched:
             self._register_anew()
         else:
             self._registered = True
@@ -237,14 +253,20 @@ class Session:
             _log.warning("offer_ignored", incarnation=offer.incarnation)
             return
         self._token = ""
-        self._state.registered(offer.incarnation)
+        self._keeper.tell(Registered(incarnation=offer.incarnation))
+        if self._state.incarnation != offer.incarnation:
+            _log.warning("offer_ignored", incarnation=offer.incarnation)
+            return
         self._registered = True
         _log.info("registered", incarnation=offer.incarnation)
         self._retimed.set()
 
     def _on_heartbeat_acks(self, acks: ms.HeartbeatAcks) -> None:
         for ack in acks.acks:
-            self._identity.accept(ack)
+            if ack.host_id != self._state.host_id:
+                self._desk.relays.acked(ack)
+            else:
+                self._identity.accept(ack)
 
     def _on_ownership(self, update: ms.OwnershipUpdate) -> None:
         self._parts.append(update)
@@ -256,8 +278,7 @@ class Session:
         self._desk.ownership.update(update.incarnation, owned, released, start_owned=update.start_owned)
 
     def _on_config(self, config: ms.AgentConfig) -> None:
-        if config.version >= self._identity.config_version:
-            self._identity.config = config
+        if self._identity.configure(config):
             self._desk.autostart.protect(config.protection_enabled)
 
     def _on_scout(self, scout: ms.ScoutRequest) -> None:
@@ -281,7 +302,7 @@ class Session:
     def _register_anew(self) -> None:
         self._registered = False
         self._desk.ownership.revoked()
-        self._state.unregistered()
+        self._keeper.tell(Unregistered())
         self._token = ""
         self._must_register = True
         self._register_when_known()
@@ -289,13 +310,18 @@ class Session:
     def _register_when_known(self) -> None:
         # Without libvirt nobody can say what runs here: the host waits with its registration.
         table = self._desk.guests.table
-        if not self._must_register or table is None:
+        if not self._must_register or table is None or not self._keeper.lease.may_register:
             return
         self._must_register = False
         self._token = secrets.token_hex(16)
         vms = messages.vm_epochs(table, self._state)
         self._outbox.put(ms.ReportHealthRequest(registration=ms.AgentRegistration(boot_token=self._token, vms=vms)))
         self._outbox.inventory(None)
+
+    def _guard_changed(self) -> None:
+        """It latched: nothing more is said under this incarnation (R3). Or its VMs are gone: the host may register (R23)."""
+        if self.welcomed.is_set() and self._keeper.lease.latched:
+            self._register_anew()
 
     def _guests_changed(self, changed: frozenset[str] | None) -> None:
         if self.welcomed.is_set():

@@ -1,22 +1,29 @@
-"""What an agent must not forget while its host is up: its registration, and the newest epoch of each VM.
+"""What an agent must not forget while its host is up: its lease, its registration, and the newest epoch of each VM (R9).
 
-One JSON file under `state_dir`, replaced atomically and synced before anything that depends on it is done. It belongs to one
-boot: with another boot id in it, it is not read, and the host registers anew.
+One JSON record, replaced as a whole before anything that depends on it is done. It belongs to one boot: with another boot id in
+it, it counts for nothing. The marker is on a disk and outlives the boot: it says that VMs run on this host only under a lease, so
+that VMs which are found without a record of their lease are not kept.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from vmha.errors import FieldViolation, InvalidField, Unavailable
+from vmha.agent import kept as kept_record
+from vmha.agent.lease_events import Kept
+from vmha.agent.state_file import StateFile
+from vmha.errors import FieldViolation, InvalidField
 
 FILE_NAME: Final = "agent.json"
-_VERSION: Final = 1
+MARKER_NAME: Final = "leased"
+_VERSION: Final = 2
 _log = structlog.get_logger("vmha.agent")
 
 
@@ -36,23 +43,41 @@ def read_boot_id(path: Path) -> str:
 
 
 class State:
-    """The registration of this boot and the epochs that were told. Every change is on disk when its method returns.
+    """The record of this boot. Every change is on disk when its method returns; each raises Unavailable(STATE_UNAVAILABLE).
 
     Attributes:
         cluster_id: The host's cluster, as the manager said last; empty before the first welcome.
-        incarnation: The registration; 0 when there is none, or when it is over.
+        kept: What the lease wants kept. Without a record of this boot, on a host that has its marker: latched, so that whatever
+            VM is found is destroyed before anything else (R9).
+        config: The newest AgentConfig as it came, for its members; empty before the first.
+        store_generation: The highest that was seen (R20).
+        marked: The marker is there.
     """
 
-    def __init__(self, state_dir: Path, host_id: str, boot_id: str) -> None:
-        self._path = state_dir / FILE_NAME
+    def __init__(self, file: StateFile, marker: StateFile, host_id: str, boot_id: str) -> None:
+        self._file = file
+        self._marker = marker
         self.host_id = host_id
         self.boot_id = boot_id
         self.cluster_id = ""
-        self.incarnation = 0
+        self.kept = Kept()
+        self.config = b""
+        self.store_generation = 0
         self._epochs: dict[str, int] = {}
         self._tombstones: dict[str, int] = {}
         self._starting: set[str] = set()
-        self._read()
+        self._fenced: set[str] = set()
+        self.marked = self._is_marked()
+        if not self._read() and self.marked:
+            _log.warning("state_lost", marker=marker.name)
+            self.kept = Kept(latched=True)
+
+    @property
+    def incarnation(self) -> int:
+        """The registration; 0 when there is none, or when it is over."""
+        return self.kept.incarnation
+
+    # Epochs
 
     def epoch(self, vm_id: str) -> int:
         """The epoch under which this host holds the VM; 0 when it was told none, or gave the VM up since."""
@@ -67,22 +92,10 @@ class State:
         """Whether this host was told that it owns the VM, and nothing newer."""
         return self.epoch(vm_id) > 0
 
-    def joined(self, cluster_id: str) -> None:
-        """A manager said which cluster this host is in."""
-        if cluster_id != self.cluster_id:
-            self.cluster_id = cluster_id
-            self._write()
-
-    def registered(self, incarnation: int) -> None:
-        """The manager offered this incarnation."""
-        self.incarnation = incarnation
-        self._write()
-
-    def unregistered(self) -> None:
-        """The incarnation is over."""
-        if self.incarnation:
-            self.incarnation = 0
-            self._write()
+    @property
+    def owned(self) -> frozenset[str]:
+        """The VMs that this host owns, as far as it was told."""
+        return frozenset(vm_id for vm_id in self._epochs if self.owns(vm_id))
 
     def told(self, owned: dict[str, int], released: dict[str, int]) -> None:
         """An ownership update: VM -> epoch that is held here, VM -> epoch of its owner elsewhere. Older epochs change nothing."""
@@ -93,6 +106,39 @@ class State:
             self._tombstones[vm_id] = max(epoch, self._tombstones.get(vm_id, 0))
         if before != (self._epochs, self._tombstones):
             self._write()
+
+    # The lease, and where it comes from
+
+    def keep(self, kept: Kept) -> None:
+        """The lease changed."""
+        self.kept = kept
+        self._write()
+
+    def joined(self, cluster_id: str) -> None:
+        """A manager said which cluster this host is in."""
+        if cluster_id != self.cluster_id:
+            self.cluster_id = cluster_id
+            self._write()
+
+    def configured(self, config: bytes) -> None:
+        """A newer AgentConfig came; written with the next `keep`, which it brings about."""
+        self.config = config
+
+    def saw_generation(self, store_generation: int) -> None:
+        """An ack told the store's generation."""
+        if store_generation > self.store_generation:
+            self.store_generation = store_generation
+            self._write()
+
+    def mark(self, leased: bool) -> None:
+        """From now on VMs run here only under a lease; or not so any more."""
+        if leased and not self.marked:
+            self._marker.write(json.dumps({"host_id": self.host_id}).encode())
+        elif not leased and self.marked:
+            self._marker.remove()
+        self.marked = leased
+
+    # VMs
 
     @property
     def starting(self) -> frozenset[str]:
@@ -111,23 +157,58 @@ class State:
             self._starting.discard(vm_id)
             self._write()
 
-    def _read(self) -> None:
+    @property
+    def fenced(self) -> frozenset[str]:
+        """VMs that this agent stopped because its guard ended: nobody wished them to be off."""
+        return frozenset(self._fenced)
+
+    def fence(self, vm_ids: Iterable[str]) -> None:
+        """These are about to be stopped because the guard ended."""
+        if not self._fenced.issuperset(vm_ids := set(vm_ids)):
+            self._fenced |= vm_ids
+            self._write()
+
+    def unfence(self, vm_id: str) -> None:
+        """It runs again, or is no VM of this host any more."""
+        if vm_id in self._fenced:
+            self._fenced.discard(vm_id)
+            self._write()
+
+    # The record
+
+    def _is_marked(self) -> bool:
         try:
-            found = json.loads(self._path.read_bytes())
+            return self._marker.read() is not None
+        except OSError as error:
+            # Whether VMs may be kept is not known; that they may not is the safe answer.
+            _log.warning("marker_unreadable", path=self._marker.name, error=type(error).__name__)
+            return True
+
+    def _read(self) -> bool:
+        """Whether there is a record of this boot."""
+        try:
+            content = self._file.read()
+            if content is None:
+                return False
+            found = json.loads(content)
             if found["version"] != _VERSION or found["boot_id"] != self.boot_id or found["host_id"] != self.host_id:
-                _log.info("state_is_of_another_boot", path=str(self._path))
-                return
-            epochs, tombstones = _counters(found["epochs"]), _counters(found["tombstones"])
-            starting = {str(vm_id) for vm_id in found["starting"]}
-            cluster_id, incarnation = str(found["cluster_id"]), int(found["incarnation"])
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                _log.info("state_is_of_another_boot", path=self._file.name)
+                return False
+            self._take(found)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
             # As good as none: the host registers anew, and is told everything again.
-            _log.warning("state_unreadable", path=str(self._path), error=type(error).__name__)
-            return
-        self.cluster_id, self.incarnation = cluster_id, max(0, incarnation)
-        self._epochs, self._tombstones, self._starting = epochs, tombstones, starting
+            _log.warning("state_unreadable", path=self._file.name, error=type(error).__name__)
+            return False
+        return True
+
+    def _take(self, found: dict[str, Any]) -> None:
+        kept, config = kept_record.from_json(found["lease"]), base64.b64decode(found["config"], validate=True)
+        epochs, tombstones = _counters(found["epochs"]), _counters(found["tombstones"])
+        starting, fenced = {str(vm_id) for vm_id in found["starting"]}, {str(vm_id) for vm_id in found["fenced"]}
+        cluster_id, store_generation = str(found["cluster_id"]), int(found["store_generation"])
+        # Nothing is taken of a record that is broken further down.
+        self.kept, self.config, self.cluster_id, self.store_generation = kept, config, cluster_id, store_generation
+        self._epochs, self._tombstones, self._starting, self._fenced = epochs, tombstones, starting, fenced
 
     def _write(self) -> None:
         content = {
@@ -135,22 +216,15 @@ class State:
             "boot_id": self.boot_id,
             "host_id": self.host_id,
             "cluster_id": self.cluster_id,
-            "incarnation": self.incarnation,
+            "lease": kept_record.to_json(self.kept),
+            "config": base64.b64encode(self.config).decode(),
+            "store_generation": self.store_generation,
             "epochs": self._epochs,
             "tombstones": self._tombstones,
             "starting": sorted(self._starting),
+            "fenced": sorted(self._fenced),
         }
-        fresh = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            with fresh.open("w") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-        except OSError as error:
-            message = f"{self._path} cannot be written: {error.strerror}"
-            raise Unavailable("STATE_UNAVAILABLE", message, {"path": str(self._path)}) from None
+        self._file.write(json.dumps(content).encode())
 
 
 def _counters(found: dict[str, Any]) -> dict[str, int]:

@@ -23,7 +23,7 @@ class StateFile(Protocol):
         ...
 
     def write(self, content: bytes) -> None:
-        """Replace it; durable when this returns. Raises Unavailable(STATE_UNAVAILABLE), and then nobody knows which one is there."""
+        """Replace it; durable when this returns. Raises Unavailable(STATE_UNAVAILABLE): either one may be there."""
         ...
 
     def remove(self) -> None:

@@ -1,0 +1,48 @@
+"""An agent's record in tests: where it is kept, and a registration whose lease holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from vmha.agent.lease_events import Kept, LeaseConfig
+from vmha.agent.state import FILE_NAME, MARKER_NAME, State
+from vmha.agent.state_file import DiskFile
+from vmha.clock import SystemClock
+
+FAST = LeaseConfig(
+    version=1,
+    enforced=True,
+    voters=("h1", "h2", "h3"),
+    certificate_quorum=2,
+    relay_after_s=1.1,
+    certificate_window_s=1.5,
+    attest_after_s=3.6,
+    ack_max_age_s=0.9,
+    lease_duration_s=7.6,
+    request_interval_s=0.5,
+    kill_timeout_s=4.0,
+)
+"""The constants of the fast profile, in a cluster of three that enforces them."""
+
+
+def open_state(folder: Path, host_id: str = "h1", boot_id: str = "boot-1") -> State:
+    """The record below `folder`, and the marker beside it."""
+    return State(DiskFile(folder / FILE_NAME), DiskFile(folder / "disk" / MARKER_NAME), host_id, boot_id)
+
+
+def leased(incarnation: int, lasts_s: float = 1000.0, config: LeaseConfig = FAST, now: float | None = None) -> Kept:
+    """The record of a registration whose lease ends in `lasts_s`."""
+    now = SystemClock().now() if now is None else now
+    return Kept(
+        incarnation=incarnation,
+        leased_incarnation=incarnation,
+        last_ack=now,
+        lease_until=now + lasts_s,
+        config=replace(config, lease_duration_s=lasts_s) if lasts_s > config.lease_duration_s else config,
+    )
+
+
+def register(state: State, incarnation: int) -> None:
+    """The host is registered, and its lease holds for long."""
+    state.keep(leased(incarnation))

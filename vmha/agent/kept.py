@@ -1,0 +1,60 @@
+"""The lease's record as JSON: what `State` writes of it, and how it is read back (docs/safety.md, R9). No I/O."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any, Final
+
+from vmha.agent.lease_events import Kept, LeaseConfig
+
+_TIMES: Final = ("last_ack", "lease_until", "cert_until", "carried_until")
+
+
+def to_json(kept: Kept) -> dict[str, Any]:
+    """Plain values. Infinite times are words: JSON has no numbers for them."""
+    fields = asdict(kept)
+    return fields | {name: _word(fields[name]) for name in _TIMES}
+
+
+def from_json(found: dict[str, Any]) -> Kept:
+    """What `to_json` made.
+
+    Raises:
+        KeyError, TypeError, ValueError: It made something else: the record is broken, or of another release.
+    """
+    config = found["config"]
+    return Kept(
+        incarnation=max(0, int(found["incarnation"])),
+        leased_incarnation=int(found["leased_incarnation"]),
+        latched=_flag(found["latched"]),
+        vms_gone=_flag(found["vms_gone"]),
+        config=None if config is None else _config(config),
+        **{name: _time(found[name]) for name in _TIMES},
+    )
+
+
+def _config(found: dict[str, Any]) -> LeaseConfig:
+    config = LeaseConfig(**(found | {"voters": tuple(str(voter) for voter in found["voters"])}))
+    fields: dict[str, Any] = asdict(config)
+    spans = [value for name, value in fields.items() if name.endswith("_s")]
+    if not isinstance(fields["enforced"], bool) or not all(isinstance(span, int | float) for span in spans):
+        raise TypeError("a configuration's figures")
+    return config
+
+
+def _word(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _time(value: Any) -> float:
+    time = float(value)
+    if math.isnan(time):
+        raise ValueError("not a time")
+    return time
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not a flag")
+    return value
