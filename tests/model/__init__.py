@@ -1,0 +1,1 @@
+"""Exhaustive models of the safety protocol, and the mutants of its rules."""
