@@ -88,7 +88,8 @@ def _strlen(db: Keyspace, args: Arguments) -> Any:
 
 
 def _add(db: Keyspace, key: bytes, by: int) -> int:
-    value = integer(db.find(key, bytes) or b"0") + by
+    old = db.find(key, bytes)
+    value = (0 if old is None else integer(old)) + by
     if not -(2**63) <= value < 2**63:
         raise ReplyError("ERR increment or decrement would overflow")
     db.data[key] = b"%d" % value  # keeps its end
@@ -273,20 +274,18 @@ def _rename(db: Keyspace, args: Arguments) -> Any:
 
 
 def _end(db: Keyspace, key: bytes, end_ms: int, words: Arguments) -> int:
-    old = db.ends_ms.get(key)
-    if db.any(key) is None:
+    there, old = db.any(key) is not None, db.ends_ms.get(key)
+    allowed = {
+        b"NX": old is None,
+        b"XX": old is not None,
+        b"GT": old is not None and end_ms > old,
+        b"LT": old is None or end_ms < old,
+    }
+    unknown = [word for word in words if word.upper() not in allowed]
+    if unknown:
+        raise ReplyError(f"ERR Unsupported option {unknown[0].decode()}")
+    if not there or not all(allowed[word.upper()] for word in words):
         return 0
-    for word in words:
-        allowed = {
-            b"NX": old is None,
-            b"XX": old is not None,
-            b"GT": old is not None and end_ms > old,
-            b"LT": old is None or end_ms < old,
-        }.get(word.upper())
-        if allowed is None:
-            raise ReplyError(f"ERR Unsupported option {word.decode()}")
-        if not allowed:
-            return 0
     if end_ms <= db.now_ms:
         db.drop(key)
     else:

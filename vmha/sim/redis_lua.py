@@ -23,8 +23,19 @@ PARTS = 1000
 Execute = Callable[[Sequence[bytes]], Any]
 
 
-class _Error(bytes):
-    """An error that a script ended with."""
+class _Ending:
+    """What a script ended with that is no value: Lua takes bytes apart, but leaves this alone."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+class _Error(_Ending):
+    """An error."""
+
+
+class _Status(_Ending):
+    """A status reply."""
 
 
 class Engine:
@@ -35,7 +46,7 @@ class Engine:
         text = (resources.files("vmha.sim") / "redis_scripts.lua").read_bytes()
         self._execute: Execute | None = None
         self._compile, self._run, self._run_long = self._lua.execute(
-            text, self._call, self._decode, _sha1hex, _Error, Status, _list, _extend
+            text, self._call, self._decode, _sha1hex, _Error, _Status, _list, _extend
         )
         self._scripts: dict[str, Any] = {}
 
@@ -71,8 +82,8 @@ class Engine:
         finally:
             self._execute = None
         if type(reply) is _Error:
-            raise ReplyError(reply.decode("utf-8", "replace"))
-        return reply
+            raise ReplyError(reply.text.decode("utf-8", "replace"))
+        return Status(reply.text) if type(reply) is _Status else reply
 
     def _call(self, *arguments: Any) -> Any:
         """redis.call: the command's reply as Lua sees it; nil, kind and parts where it is more than one value."""

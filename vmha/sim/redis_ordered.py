@@ -147,14 +147,20 @@ def _edge(text: bytes, *, low: bool) -> Id:
     return (ms, sequence - 1) if sequence else (ms - 1, _LAST[1])
 
 
+def _check_new_id(text: bytes) -> None:
+    if text == b"*":
+        return
+    if _id(text.removesuffix(b"-*"), 0) == (0, 0) and not text.endswith(b"-*"):
+        raise ReplyError("ERR The ID specified in XADD must be greater than 0-0")
+
+
 def _next_id(db: Keyspace, stream: Stream, text: bytes) -> Id:
-    ms, _, sequence = text.partition(b"-")
     if text == b"*":
         return max((db.now_ms, 0), (stream.last[0], stream.last[1] + 1))
-    wanted = _id(ms, 0)[0]
-    if sequence == b"*":
-        return (wanted, stream.last[1] + 1) if wanted == stream.last[0] else (wanted, 0)
-    return _id(text, 0)
+    if not text.endswith(b"-*"):
+        return _id(text, 0)
+    ms = _id(text.removesuffix(b"-*"), 0)[0]
+    return (ms, stream.last[1] + 1) if ms == stream.last[0] else (ms, 0)
 
 
 Limit = tuple[bytes, bytes, bool]
@@ -194,13 +200,12 @@ def _xadd(db: Keyspace, args: Arguments) -> Any:
     fields = tuple(args[i + 1 :])
     if not fields or len(fields) % 2:
         raise ReplyError("ERR wrong number of arguments for 'xadd' command")
+    _check_new_id(args[i])
     stream = db.find(args[0], Stream)
     if stream is None and not make:
         return None
     stream = Stream() if stream is None else stream
     entry_id = _next_id(db, stream, args[i])
-    if entry_id == (0, 0):
-        raise ReplyError("ERR The ID specified in XADD must be greater than 0-0")
     if entry_id <= stream.last:
         raise ReplyError("ERR The ID specified in XADD is equal or smaller than the target stream top item")
     db.data[args[0]] = stream
@@ -235,16 +240,17 @@ def _xdel(db: Keyspace, args: Arguments) -> Any:
     return count
 
 
-def _entries(stream: Stream | None, first: Id, last: Id, words: Arguments, *, back: bool) -> list[Any]:
+def _entries(stream: Stream | None, first: Id, last: Id, words: Arguments, *, back: bool) -> list[Any] | None:
     if words and (len(words) != 2 or words[0].upper() != b"COUNT"):
         raise syntax_error()
+    count = integer(words[1]) if words else None
     if stream is None:
         return []
+    if count is not None and count <= 0:
+        return None
     places = stream.span(first, last)
     places = places[::-1] if back else places
-    if words:
-        places = places[: max(integer(words[1]), 0)]
-    return [[b"%d-%d" % stream.ids[place], list(stream.fields[place])] for place in places]
+    return [[b"%d-%d" % stream.ids[place], list(stream.fields[place])] for place in places[:count]]
 
 
 @command("XRANGE", 3, 5)

@@ -21,6 +21,13 @@ local function call(...)
   return reply
 end
 
+-- Lua's pcall, but an error of Redis's comes as its text.
+local function answered(good, value, ...)
+  if not good and type(value) == 'table' and type(value.err) == 'string' then return false, value.err end
+  return good, value, ...
+end
+local function redis_pcall(...) return answered(pcall(...)) end
+
 -- cjson.encode
 
 local ESCAPES = {['"'] = '\\"', ['\\'] = '\\\\', ['/'] = '\\/', ['\b'] = '\\b', ['\t'] = '\\t', ['\n'] = '\\n', ['\f'] = '\\f',
@@ -105,7 +112,7 @@ local env = {
   end},
   string = string, table = table, math = math, coroutine = coroutine, os = {clock = os.clock}, _VERSION = _VERSION,
   assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, loadstring = loadstring, next = next, pairs = pairs,
-  pcall = pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setmetatable = setmetatable,
+  pcall = redis_pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setmetatable = setmetatable,
   tonumber = tonumber, tostring = tostring, type = type, unpack = unpack, xpcall = xpcall,
 }
 env._G = env
@@ -121,20 +128,20 @@ local function compile(text)
 end
 
 -- What a script returns, as Python values: up to the first nil, numbers cut to integers, as Redis does.
-local function reply(value)
+local function reply(value, nested)
   local kind = type(value)
   if kind == 'string' then return value end
   if kind == 'number' then return value >= 0 and floor(value) or ceil(value) end
   if kind == 'boolean' then return value and 1 or nil end
   if kind ~= 'table' then return nil end
-  if type(rawget(value, 'err')) == 'string' then return py_error(value.err) end
-  if type(rawget(value, 'ok')) == 'string' then return py_status(value.ok) end
+  if type(rawget(value, 'err')) == 'string' then return nested and value.err or py_error(value.err) end
+  if type(rawget(value, 'ok')) == 'string' then return nested and value.ok or py_status(value.ok) end
   local out, count = {}, 0
   while true do
     local part = value[count + 1]
     if part == nil then break end
     count = count + 1
-    out[count] = type(part) == 'string' and part or reply(part)
+    out[count] = type(part) == 'string' and part or reply(part, true)
   end
   if count <= 1000 then return py_list(unpack(out, 1, count)) end
   local list = py_list()
