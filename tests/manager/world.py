@@ -61,6 +61,7 @@ class World:
         self.silent: set[str] = set()
         self.agents: list[Agent] = []
         self.port = 0
+        self.runs = 0
         self._run: asyncio.Task[int] | None = None
         self._stop = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
@@ -72,13 +73,15 @@ class World:
         await self.start_manager()
 
     async def start_manager(self, *, wait: bool = True) -> None:
+        """The next run of the manager; waits until it leads: a killed one's lease runs out first."""
+        self.runs += 1
         listen = f"127.0.0.1:{self.port}"
         settings = ManagerSettings(
             listen=listen,
             redis_url=self.redis_url,
             evac_target=self.evacuator.target,
             discovery_interval_s=0.1,
-            manager_id="m1",
+            manager_id=f"m{self.runs}",
             drain_grace_s=1.0,
         )
         self._stop = asyncio.Event()
@@ -89,6 +92,11 @@ class World:
             assert started in done, "the manager did not start"
             self.port = started.result()
             self._channel = open_channel(f"127.0.0.1:{self.port}")
+            await until(self._leads)
+
+    async def _leads(self) -> bool:
+        leaders = [await self.store.leaders.get(cluster_id) for cluster_id in await self.store.clusters.list_ids()]
+        return all(leader.manager_id == f"m{self.runs}" for leader in leaders)
 
     async def kill_manager(self) -> None:
         """As kill -9: nothing is said, nothing is drained."""
