@@ -54,12 +54,16 @@ Report = Callable[[Progress], None]
 class Evacuator(Protocol):
     """What the manager asks of the evacuator."""
 
-    def order(self, cluster_id: str, incident: Incident, report: Report) -> None:
-        """Evacuate the host of an incident and report each step; a second order of the same incident changes nothing."""
+    def order(self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int) -> None:
+        """Evacuate the host of an incident and report each step; a second order of the same incident changes nothing.
+
+        Args:
+            leader_term: Of the leader that orders: the evacuator refuses an older one than the newest it has seen (R19).
+        """
         ...
 
-    def cancel(self, cluster_id: str, incident: Incident, reason: str, report: Report) -> None:
-        """Cancel it, and report where that left it."""
+    def cancel(self, cluster_id: str, incident: Incident, reason: str, report: Report, *, leader_term: int) -> None:
+        """Cancel it, and report where that left it; one that cannot be cancelled any more is followed as an order."""
         ...
 
     def release(self, incident_id: str) -> None:
@@ -83,18 +87,18 @@ class EvacClient:
         self._orders: dict[str, asyncio.Task[None]] = {}
         self._cancels: dict[str, asyncio.Task[None]] = {}
 
-    def order(self, cluster_id: str, incident: Incident, report: Report) -> None:
+    def order(self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int) -> None:
         """See `Evacuator`."""
         task = self._orders.get(incident.incident_id)
         if task is None or task.done():
-            order = _Order(self._stub, cluster_id, incident, report)
+            order = _Order(self._stub, cluster_id, incident, report, leader_term)
             self._orders[incident.incident_id] = asyncio.create_task(order.run(), name=f"evacuate {incident.host_id}")
 
-    def cancel(self, cluster_id: str, incident: Incident, reason: str, report: Report) -> None:
+    def cancel(self, cluster_id: str, incident: Incident, reason: str, report: Report, *, leader_term: int) -> None:
         """See `Evacuator`."""
         task = self._cancels.get(incident.incident_id)
         if task is None or task.done():
-            order = _Order(self._stub, cluster_id, incident, report)
+            order = _Order(self._stub, cluster_id, incident, report, leader_term)
             running = self._orders.pop(incident.incident_id, None)
             self._cancels[incident.incident_id] = asyncio.create_task(
                 order.cancel(reason, running), name=f"cancel evacuation of {incident.host_id}"
@@ -118,8 +122,9 @@ class EvacClient:
 
 
 class _Order:
-    def __init__(self, stub: Any, cluster_id: str, incident: Incident, report: Report) -> None:
+    def __init__(self, stub: Any, cluster_id: str, incident: Incident, report: Report, leader_term: int) -> None:
         self._stub = stub
+        self._leader_term = leader_term
         self._cluster_id = cluster_id
         self._incident = incident
         self._report = report
@@ -170,6 +175,7 @@ class _Order:
             host_id=incident.host_id,
             request_id=incident.incident_id,
             fence_epoch=incident.fence_epoch,
+            leader_term=self._leader_term,
         )
         call = self._stub.Evacuate(request)
         try:

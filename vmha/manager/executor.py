@@ -218,12 +218,14 @@ class Executor:
     def _order_evacuation(self, effect: fx.OrderEvacuation) -> None:
         incident = self._memory.incidents.get(effect.host_id)
         if incident is not None and incident.incident_id == effect.incident_id:
-            self._parts.evacuator.order(self._cluster_id, incident, self._advanced)
+            self._parts.evacuator.order(self._cluster_id, incident, self._advanced, leader_term=self._parts.term)
 
     def _cancel_evacuation(self, effect: fx.CancelEvacuation) -> None:
         incident = self._memory.incidents.get(effect.host_id)
         if incident is not None and incident.incident_id == effect.incident_id:
-            self._parts.evacuator.cancel(self._cluster_id, incident, effect.reason, self._advanced)
+            self._parts.evacuator.cancel(
+                self._cluster_id, incident, effect.reason, self._advanced, leader_term=self._parts.term
+            )
 
     def _advanced(self, progress: Progress) -> None:
         event = ev.EvacuationAdvanced(

@@ -20,6 +20,7 @@ class Parts:
     """The edges.
 
     Attributes:
+        term: Of the leadership that a loop acts under; 0 outside loops.
         random: Draws the watch graph.
         run_id: Names this run of the manager, in nonces and drawings.
     """
@@ -31,6 +32,7 @@ class Parts:
     store_watch: StoreWatch
     lag: LagGuard
     manager_id: str
+    term: int = 0
     random: random.Random = field(default_factory=random.Random)
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     nonces: Nonces = field(init=False)
@@ -40,4 +42,4 @@ class Parts:
 
     def under(self, term: int) -> Parts:
         """The edges for one term of leadership: what the store is told carries it, and nonces of other terms mean nothing."""
-        return replace(self, store=self.store.under(term), run_id=f"{self.run_id}-{term}")
+        return replace(self, term=term, store=self.store.under(term), run_id=f"{self.run_id}-{term}")
