@@ -183,7 +183,7 @@ def _trim(stream: Stream, limit: Limit) -> int:
     if word == b"MAXLEN":
         excess = len(stream.ids) - integer(threshold)
     else:
-        excess = stream.span((0, 0), _edge(b"(" + threshold, low=False)).stop
+        excess = stream.span(_id(threshold, 0), _LAST).start
     if approximate:
         excess -= excess % NODE_ENTRIES
     return stream.drop_first(max(excess, 0))
