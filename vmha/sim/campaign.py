@@ -1,0 +1,200 @@
+"""`chaos`: many random scenarios over several processes, counted; what breaks is shrunk and written down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import signal
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vmha.clock import SystemClock
+from vmha.errors import FieldViolation, InvalidField
+from vmha.sim import chaos, explain, mutants, scenario, shrink
+from vmha.sim.runner import Outcome, run
+
+RUN_LIMIT_S: Final = 180
+"""Seconds that one run may take before it counts as broken."""
+SIMULATOR: Final = "simulator"
+"""The `invariant` of a run that did not end as a run should."""
+CHUNK: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one run showed.
+
+    Attributes:
+        broken: The names of the invariants that broke, in order of time; SIMULATOR when the run itself failed.
+        story: What broke, for people.
+    """
+
+    number: int
+    broken: tuple[str, ...] = ()
+    story: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    virtual_s: float = 0.0
+
+
+def main(chosen: argparse.Namespace) -> int:
+    """Runs a campaign as the command line asks; how many runs broke something.
+
+    Raises:
+        InvalidField: An argument is wrong.
+    """
+    for name, least in (("runs", 1), ("jobs", 1), ("seed", 0), ("first", 0)):
+        if getattr(chosen, name) < least:
+            raise InvalidField([FieldViolation(f"--{name}", f"must be at least {least}")])
+    mutants.composition(chosen.mutant)
+    clock = SystemClock()
+    began = clock.now()
+    tally = Tally()
+    for finding in findings(chosen.seed, range(chosen.first, chosen.first + chosen.runs), chosen.jobs, chosen.mutant):
+        tally.add(finding)
+        if finding.broken:
+            _tell(f"run {finding.number} breaks {', '.join(dict.fromkeys(finding.broken))}\n{finding.story}")
+            _write(chosen, finding)
+            if not chosen.keep_going:
+                break
+        if (finding.number - chosen.first + 1) % 100 == 0:
+            _tell(f"{tally.runs} runs, {tally.broken} broken, {clock.now() - began:.0f} s")
+    _tell(tally.text(chosen.seed, clock.now() - began))
+    return tally.broken
+
+
+def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "") -> Iterator[Finding]:
+    """What the runs of a campaign show, in the order of their numbers."""
+    work = [(seed, number, mutant) for number in numbers]
+    if jobs == 1:
+        yield from map(_one, work)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_ignore_interrupts) as pool:
+        yield from pool.imap(_one, work, chunksize=CHUNK)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+
+
+def _one(work: tuple[int, int, str]) -> Finding:
+    seed, number, mutant = work
+    return attempt(chaos.generate(seed, number), number, mutant)
+
+
+def attempt(raw: Mapping[str, Any], number: int = 0, mutant: str = "") -> Finding:
+    """Runs a scenario and says what broke; a run that fails is a finding, too."""
+    try:
+        with _limit(RUN_LIMIT_S):
+            outcome = run(scenario.parse(raw), mutants.composition(mutant))
+    except Exception:
+        return Finding(number=number, broken=(SIMULATOR,), story=traceback.format_exc())
+    return Finding(
+        number=number,
+        broken=tuple(violation.invariant for violation in outcome.violations),
+        story=_story(outcome),
+        counts=outcome.counts,
+        virtual_s=outcome.truth.scenario.until,
+    )
+
+
+def _story(outcome: Outcome) -> str:
+    shown = [f"  {v.t:.3f} s {v.invariant}: {v.message}" for v in outcome.violations[:10]]
+    return "\n".join(shown)
+
+
+class _TooLong(Exception):
+    """A run took longer than it may."""
+
+
+@contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    def end(*_: object) -> None:
+        raise _TooLong(f"the run took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _write(chosen: argparse.Namespace, finding: Finding) -> None:
+    """Writes the scenario, shrunk unless told otherwise, and the account of its run."""
+    raw = chaos.generate(chosen.seed, finding.number)
+    first = finding.broken[0]
+
+    def breaks(candidate: Mapping[str, Any]) -> bool:
+        try:
+            scenario.parse(candidate)
+        except InvalidField:
+            return False
+        return first in attempt(candidate, mutant=chosen.mutant).broken
+
+    if not chosen.no_shrink:
+        raw = shrink.shrink(raw, breaks)
+    label = f"-{chosen.mutant}" if chosen.mutant else ""
+    folder: Path = chosen.out / f"{chosen.seed}-{finding.number}{label}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scenario.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    (folder / "broken.txt").write_text(_account(raw, chosen.mutant) or finding.story, encoding="utf-8")
+    _tell(f"written: {folder}/scenario.json ({len(raw['timeline'])} acts, {len(raw['hosts'])} hosts)")
+
+
+def _account(raw: Mapping[str, Any], mutant: str) -> str:
+    try:
+        return explain.account(run(scenario.parse(raw), mutants.composition(mutant)), full=True)
+    except Exception:
+        return traceback.format_exc()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign has shown so far."""
+
+    runs: int = 0
+    broken: int = 0
+    violations: int = 0
+    virtual_s: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    by_invariant: Counter[str] = field(default_factory=Counter)
+
+    def add(self, finding: Finding) -> None:
+        """Counts a run."""
+        self.runs += 1
+        self.broken += bool(finding.broken)
+        self.violations += len(finding.broken)
+        self.virtual_s += finding.virtual_s
+        self.counts.update(finding.counts)
+        self.by_invariant.update(set(finding.broken))
+
+    def text(self, seed: int, wall_s: float) -> str:
+        """The figures, one in a line."""
+        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        rows = {
+            "seed": seed,
+            "runs": self.runs,
+            **self.counts,
+            "virtual hours": f"{self.virtual_s / 3600:.1f}",
+            "violations": self.violations,
+            **{f"  runs that break {name}": count for name, count in sorted(self.by_invariant.items())},
+            "wall s": f"{wall_s:.1f}",
+            "CPU s": f"{cpu_s:.1f}",
+            "runs/s": f"{self.runs / max(wall_s, 1e-9):.2f}",
+        }
+        return "\n".join(f"{name.replace('_', ' '):<32} {value}" for name, value in rows.items())
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
