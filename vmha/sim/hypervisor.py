@@ -1,0 +1,311 @@
+"""The hypervisors of the simulated hosts: the truth about every guest.
+
+Acts on domains are the hypervisor's own: whoever asked for them may die or lose sight meanwhile, they come to their end. The
+ports through which agent and evacuator ask are in `vmha.sim.hypervisor_ports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from vmha.agent.hypervisor import Domain, DomainChange
+from vmha.domain_xml import AUTOSTART_NAMESPACE
+from vmha.model import HostFacts, VmState
+from vmha.sim.history import Fact, History, Refused
+
+LOCKED: Final = 'internal error: process exited while connecting to monitor: Failed to get "write" lock'
+FAILED: Final = "internal error: the simulated start failed"
+MARK: Final = f"<vmha-autostart:taken xmlns:vmha-autostart='{AUTOSTART_NAMESPACE}'/>"
+INCOMING: Final = "migration"
+"""libvirt's reason for a paused domain whose memory is still coming in."""
+_ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})
+Done = Callable[[Exception | None], None]
+
+
+class HypervisorFailure(Exception):
+    """The hypervisor refuses; `locked`: because of the disk's lock."""
+
+    def __init__(self, message: str, *, locked: bool = False) -> None:
+        super().__init__(message)
+        self.locked = locked
+
+
+@dataclass(slots=True, eq=False)
+class SimDomain:
+    """A domain. `cause`: who created it, as `Fact.GUEST_RUNS` says it."""
+
+    vm_id: str
+    name: str
+    xml: str
+    state: VmState = VmState.SHUTOFF
+    reason: str = "unknown"
+    autostart: bool = False
+    cause: str = ""
+
+    @property
+    def active(self) -> bool:
+        """It has a process."""
+        return self.state in _ACTIVE
+
+    @property
+    def counts(self) -> bool:
+        """Its guest executes, or was paused by its user."""
+        return self.state is VmState.RUNNING or (self.state is VmState.PAUSED and self.reason != INCOMING)
+
+    def read(self) -> Domain:
+        """As the agent sees it."""
+        return Domain(
+            vm_id=self.vm_id,
+            name=self.name,
+            state=self.state,
+            reason=self.reason,
+            definition_xml=self.xml,
+            live_xml=self.xml,
+            persistent=True,
+            autostart=self.autostart,
+        )
+
+
+class Listener(Protocol):
+    """Who hears lifecycle events: the agent's port."""
+
+    def domain_changed(self, vm_id: str, change: DomainChange) -> None:
+        """A domain's life went on."""
+        ...
+
+    def answers(self, does: bool) -> None:
+        """libvirt came back, or went away."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Site:
+    """What all hypervisors share.
+
+    Attributes:
+        start_s: A start takes so long.
+        migrate_s: A live migration takes so long; the switch-over takes no time.
+        names: The scenario's id of a VM by its UUID.
+        locks: Whether a disk that is in use elsewhere refuses a start, as QEMU's image locks do.
+        local_disks: VMs whose disks are local: no lock reaches another host.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    history: History
+    start_s: float = 1.0
+    migrate_s: float = 10.0
+    names: dict[str, str] = field(default_factory=dict)
+    locks: bool = True
+    local_disks: set[str] = field(default_factory=set)
+    hypervisors: dict[str, SimHypervisor] = field(default_factory=dict)
+    context: contextvars.Context = field(default_factory=contextvars.Context)
+
+    def name(self, vm_id: str) -> str:
+        """The scenario's id of a VM."""
+        return self.names.get(vm_id, vm_id)
+
+    def in_use(self, vm_id: str, but: SimHypervisor) -> bool:
+        """Whether its disks are open on another host."""
+        if not self.locks or vm_id in self.local_disks:
+            return False
+        others = (hypervisor for hypervisor in self.hypervisors.values() if hypervisor is not but)
+        return any(vm_id in other.domains and other.domains[vm_id].active for other in others)
+
+    def later(self, span_s: float, act: Callable[..., None], *arguments: Any) -> asyncio.TimerHandle:
+        """Call it after so long, on nobody's behalf."""
+        return self.loop.call_later(span_s, act, *arguments, context=self.context)
+
+
+class SimHypervisor:
+    """One host's libvirt and QEMU.
+
+    Attributes:
+        domains: By UUID.
+        starting: UUIDs of starts under way.
+        hung: libvirt answers nobody; guests run on.
+    """
+
+    def __init__(self, host_id: str, site: Site, facts: HostFacts) -> None:
+        self.host_id, self.site, self.facts = host_id, site, facts
+        self.domains: dict[str, SimDomain] = {}
+        self.starting: dict[str, asyncio.TimerHandle] = {}
+        self.up = True
+        self.hung = False
+        self.listeners: list[Listener] = []
+        self._failing: dict[tuple[str, str | None], int] = {}
+        site.hypervisors[host_id] = self
+
+    # Power and libvirtd
+
+    def power_off(self, cause: str = "power") -> None:
+        """Every guest ends; definitions stay on the disk."""
+        self.up = False
+        for timer in self.starting.values():
+            timer.cancel()
+        self.starting.clear()
+        for vm_id in list(self.domains):
+            if self.domains[vm_id].active:
+                self._enter(self.domains[vm_id], VmState.SHUTOFF, "crashed", cause)
+        for domain in [d for d in self.domains.values() if d.reason == INCOMING]:
+            del self.domains[domain.vm_id]
+        self.listeners.clear()
+
+    def power_on(self) -> None:
+        """libvirt answers, with what is defined."""
+        self.up, self.hung = True, False
+
+    def hang(self, hung: bool) -> None:
+        """libvirt stops answering, or goes on."""
+        if hung is not self.hung:
+            self.hung = hung
+            for listener in list(self.listeners):
+                listener.answers(not hung)
+
+    @property
+    def answers(self) -> bool:
+        """Whether libvirt answers."""
+        return self.up and not self.hung
+
+    # Failures to come
+
+    def fail(self, what: str, count: int, vm_id: str | None) -> None:
+        """The next `count` starts or migrations fail."""
+        self._failing[what, vm_id] = count
+
+    def _fails(self, what: str, vm_id: str) -> bool:
+        for key in ((what, vm_id), (what, None)):
+            if self._failing.get(key, 0) > 0:
+                self._failing[key] -= 1
+                return True
+        return False
+
+    # Domains
+
+    def define(self, vm_id: str, name: str, xml: str) -> SimDomain:
+        """Define it, or give it another definition."""
+        known = self.domains.get(vm_id)
+        if known is None:
+            known = self.domains[vm_id] = SimDomain(vm_id, name, xml)
+        known.xml = xml
+        self._tell(vm_id, DomainChange.CHANGED)
+        return known
+
+    def start(self, vm_id: str, cause: str, *, paused: bool, done: Done) -> None:
+        """Create its process; takes start_s. `done` gets a HypervisorFailure, or None."""
+        domain = self.domains[vm_id]
+        if domain.active:
+            done(None)
+            return
+        if vm_id in self.starting:
+            done(HypervisorFailure("operation failed: the domain is being started already"))
+            return
+        self.starting[vm_id] = self.site.later(self.site.start_s, self._started, domain, cause, paused, done)
+        self._note(Fact.GUEST_CREATED, domain, cause)
+
+    def _started(self, domain: SimDomain, cause: str, paused: bool, done: Done) -> None:
+        del self.starting[domain.vm_id]
+        if self._fails("start", domain.vm_id):
+            self._note(Fact.GUEST_DROPPED, domain)
+            done(HypervisorFailure(FAILED))
+        elif self.site.in_use(domain.vm_id, self):
+            self._note(Fact.GUEST_DROPPED, domain)
+            self._note(Fact.LOCKED, domain, cause)
+            done(HypervisorFailure(LOCKED, locked=True))
+        else:
+            domain.cause = cause
+            if paused:
+                self._enter(domain, VmState.AWAITING_ADMISSION, "user", cause)
+            else:
+                self._enter(domain, VmState.RUNNING, "booted", cause)
+            done(None)
+
+    def resume(self, domain: SimDomain) -> None:
+        """Let it execute."""
+        if domain.state in {VmState.PAUSED, VmState.AWAITING_ADMISSION} and domain.reason != INCOMING:
+            self._enter(domain, VmState.RUNNING, "unpaused", domain.cause)
+
+    def pause(self, domain: SimDomain) -> None:
+        """Its user pauses it."""
+        self._enter(domain, VmState.PAUSED, "user", "operator")
+
+    def stop(self, domain: SimDomain, cause: str, change: DomainChange = DomainChange.DESTROYED) -> None:
+        """End its process."""
+        self._abort_start(domain)
+        if domain.active:
+            self._enter(domain, VmState.SHUTOFF, str(change), cause, change)
+
+    def undefine(self, domain: SimDomain, change: DomainChange = DomainChange.UNDEFINED) -> None:
+        """Forget it."""
+        self.domains.pop(domain.vm_id, None)
+        self._tell(domain.vm_id, change)
+
+    def remove(self, vm_id: str, cause: str) -> None:
+        """Destroy and undefine it."""
+        domain = self.domains.get(vm_id)
+        if domain is not None:
+            self.stop(domain, cause)
+            self.undefine(domain)
+
+    def _abort_start(self, domain: SimDomain) -> None:
+        timer = self.starting.pop(domain.vm_id, None)
+        if timer is not None:
+            timer.cancel()
+            self._note(Fact.GUEST_DROPPED, domain)
+
+    # Migration
+
+    def migrate(self, domain: SimDomain, target: SimHypervisor, done: Done) -> None:
+        """Move it live; takes migrate_s."""
+        if domain.vm_id in target.domains and target.domains[domain.vm_id].active:
+            raise Refused("VM_ACTIVE_THERE", f"{self.site.name(domain.vm_id)} is active on {target.host_id} already")
+        incoming = target.define(domain.vm_id, domain.name, domain.xml)
+        incoming.cause = "migration"
+        target._enter(incoming, VmState.PAUSED, INCOMING, "migration")
+        self._note(Fact.GUEST_CREATED, incoming, "migration", on=target.host_id)
+        self.site.later(self.site.migrate_s, self._switch, domain, incoming, target, done)
+
+    def _switch(self, domain: SimDomain, incoming: SimDomain, target: SimHypervisor, done: Done) -> None:
+        """The switch-over, at one instant; whatever went wrong meanwhile leaves the guest where it was."""
+        there = target.domains.get(domain.vm_id) is incoming and incoming.reason == INCOMING and target.answers
+        here = self.domains.get(domain.vm_id) is domain and domain.counts and self.answers
+        if not there or not here or target._fails("migrate", domain.vm_id):
+            if target.domains.get(domain.vm_id) is incoming and incoming.reason == INCOMING:
+                target._enter(incoming, VmState.SHUTOFF, "failed", "migration", DomainChange.FAILED)
+                target.undefine(incoming)
+                self._note(Fact.GUEST_DROPPED, incoming, on=target.host_id)
+            done(HypervisorFailure("the migration failed"))
+            return
+        state, reason = domain.state, domain.reason
+        self._enter(domain, VmState.SHUTOFF, "migrated", "migration", DomainChange.MIGRATED)
+        self.undefine(domain)
+        incoming.autostart = domain.autostart
+        incoming.xml = domain.xml
+        target._enter(incoming, state, reason, "migration")
+        done(None)
+
+    # What comes of it
+
+    def _enter(
+        self, domain: SimDomain, state: VmState, reason: str, cause: str, change: DomainChange = DomainChange.CHANGED
+    ) -> None:
+        counted, active = domain.counts, domain.active
+        domain.state, domain.reason = state, reason
+        if domain.counts and not counted:
+            self._note(Fact.GUEST_RUNS, domain, cause)
+        elif counted and not domain.counts:
+            self._note(Fact.GUEST_ENDS, domain, cause)
+        elif active and not domain.active and not counted:
+            self._note(Fact.GUEST_DROPPED, domain)
+        self._tell(domain.vm_id, change)
+
+    def _note(self, fact: Fact, domain: SimDomain, cause: str = "", on: str = "") -> None:
+        self.site.history.note(fact, host=on or self.host_id, vm=self.site.name(domain.vm_id), cause=cause)
+
+    def _tell(self, vm_id: str, change: DomainChange) -> None:
+        if self.answers:
+            for listener in list(self.listeners):
+                listener.domain_changed(vm_id, change)
