@@ -30,6 +30,7 @@ from vmha.agent.session import Desk
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State, read_boot_id
 from vmha.agent.state_file import DiskFile
 from vmha.agent.vm_locks import VmLocks
+from vmha.agent.watchdog import Device
 from vmha.clock import Clock, SystemClock
 from vmha.config import AgentSettings
 from vmha.log import bound
@@ -112,7 +113,7 @@ class Parts:
             keeper=self.keeper,
             guests=self.guests,
             may_destroy=settings.self_fencing,
-            watchdog=settings.watchdog_device is not None,
+            watchdog=_watchdog(settings),
         )
         self.relay, relays = Relay(self.identity, edges.peers), RelayDesk(self.identity)
         self.servicer = AgentServicer(Admission(state, self.keeper, hypervisor, self.guests, locks), relays, self.keeper)
@@ -150,6 +151,12 @@ class Parts:
     def _destroy_all(self, reason: str) -> None:
         self.ownership.revoked()  # what is not started yet will not be
         self.self_fencing.order(reason)
+
+
+def _watchdog(settings: AgentSettings) -> Device | None:
+    if settings.watchdog_device is None:
+        return None
+    return Device(timeout_s=settings.watchdog_timeout_s, reset_s=settings.watchdog_reset_s)
 
 
 def open_state(settings: AgentSettings) -> State:

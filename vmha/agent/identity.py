@@ -13,6 +13,7 @@ from vmha.agent.keeper import Keeper
 from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, LeaseConfig
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
+from vmha.agent.watchdog import Device, is_quick_enough
 from vmha.clock import Clock
 from vmha.model import Timers
 from vmha.rpc.scalars import duration, seconds
@@ -26,7 +27,7 @@ class Identity:
 
     Attributes:
         may_destroy: This agent may destroy VMs at all (a setting).
-        watchdog: A watchdog resets the host when this agent stalls.
+        watchdog: What resets the host when this agent stalls; None: nothing does.
         instance_id: New with each process.
         config: The newest configuration; what an earlier process of this boot held, until another comes.
         members: The agents of the cluster: host_id -> host:port.
@@ -39,7 +40,7 @@ class Identity:
     keeper: Keeper
     guests: Guests
     may_destroy: bool = True
-    watchdog: bool = False
+    watchdog: Device | None = None
     instance_id: str = field(default_factory=lambda: secrets.token_hex(16))
     config: ms.AgentConfig = field(init=False)
     members: Mapping[str, str] = field(init=False)
@@ -50,6 +51,9 @@ class Identity:
 
     def __post_init__(self) -> None:
         self._hold(ms.AgentConfig.FromString(self.state.config))
+        # An earlier process of this boot had the same incarnation. A late ack of its heartbeat must not be taken for one of this
+        # process's, which was sent later (R1): no number comes twice, since nobody sends a thousand a second.
+        self._heartbeats = int(1000 * self.clock.now())
 
     # Reports
 
@@ -101,7 +105,7 @@ class Identity:
             last_acked_sequence=self.acked_report,
             incarnation=0 if self.keeper.lease.latched else self.state.incarnation,
             self_fencing=self.keeper.self_fencing,
-            watchdog=self.watchdog,
+            watchdog=self.watchdog is not None and is_quick_enough(self.watchdog, self.terms.kill_timeout_s),
             config_version=self.config_version,
             store_generation=self.state.store_generation,
             boot_time=duration(self.clock.now()),

@@ -35,6 +35,20 @@ class Metrics:
         self.heartbeats_acked = Counter("vmha_agent_heartbeats_acked", "Heartbeats acknowledged.", registry=registry)
         ack_age = Gauge("vmha_agent_ack_age_seconds", "Since the newest ack that counted; NaN before one.", registry=registry)
         ack_age.set_function(self._ack_age)
+        self._count_lease(registry)
+        self.sessions = Counter("vmha_agent_sessions", "Sessions that a manager welcomed.", registry=registry)
+        self.session_failures = Counter(
+            "vmha_agent_session_failures", "Sessions that ended badly.", ["reason"], registry=registry
+        )
+        self.session_open = Gauge("vmha_agent_session_open", "1 while a manager serves this agent.", registry=registry)
+        self.libvirt_up = Gauge("vmha_agent_libvirt_up", "1 while the local libvirt answers.", registry=registry)
+        self.libvirt_connects = Counter("vmha_agent_libvirt_connects", "Connections opened to libvirt.", registry=registry)
+        self.domains = Gauge("vmha_agent_domains", "Domains, by state.", ["state"], registry=registry)
+        self.acts = Counter(
+            "vmha_agent_domain_acts", "What was done to domains, by act and result.", ["act", "result"], registry=registry
+        )
+
+    def _count_lease(self, registry: CollectorRegistry) -> None:
         self.acks_ignored = Counter(
             "vmha_agent_acks_ignored", "Acks that came too late or were not for this registration.", registry=registry
         )
@@ -47,17 +61,6 @@ class Metrics:
         self.self_fencings = Counter("vmha_agent_self_fencings", "Times that all VMs were destroyed.", registry=registry)
         self.self_fencings_late = Counter(
             "vmha_agent_self_fencings_late", "Those that took longer than the cluster's kill timeout.", registry=registry
-        )
-        self.sessions = Counter("vmha_agent_sessions", "Sessions that a manager welcomed.", registry=registry)
-        self.session_failures = Counter(
-            "vmha_agent_session_failures", "Sessions that ended badly.", ["reason"], registry=registry
-        )
-        self.session_open = Gauge("vmha_agent_session_open", "1 while a manager serves this agent.", registry=registry)
-        self.libvirt_up = Gauge("vmha_agent_libvirt_up", "1 while the local libvirt answers.", registry=registry)
-        self.libvirt_connects = Counter("vmha_agent_libvirt_connects", "Connections opened to libvirt.", registry=registry)
-        self.domains = Gauge("vmha_agent_domains", "Domains, by state.", ["state"], registry=registry)
-        self.acts = Counter(
-            "vmha_agent_domain_acts", "What was done to domains, by act and result.", ["act", "result"], registry=registry
         )
 
     def watch_lease(self, lease: Lease, clock: Clock) -> None:

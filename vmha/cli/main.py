@@ -38,6 +38,7 @@ app.command()(apply_command.apply)
 app.command()(event_commands.events)
 app.command()(service_commands.manager)
 app.command()(service_commands.agent)
+app.command()(service_commands.agent_watchdog)
 app.command()(service_commands.evac)
 
 _GLOBAL: Final = {"--manager", "--evac", "--cluster", "--output", "-o", "--timeout", "--tls-cert", "--tls-key", "--tls-ca"}

@@ -1,4 +1,4 @@
-"""`vmha manager`, `vmha agent`, `vmha evac`: start a service and stay until SIGTERM.
+"""`vmha manager`, `vmha agent`, `vmha agent-watchdog`, `vmha evac`: start a service and stay until SIGTERM.
 
 A service's own code is imported only here, and only when asked for: an agent's host needs no Redis client.
 """
@@ -31,19 +31,24 @@ def agent(path: ConfigFile = None) -> None:
     _serve("agent", "AgentSettings", path)
 
 
+def agent_watchdog(path: ConfigFile = None) -> None:
+    """Feed the host's watchdog while its agent keeps its word; with the agent's own settings."""
+    _serve("agent", "AgentSettings", path, module="watchdog_app")
+
+
 def evac(path: ConfigFile = None) -> None:
     """Run an evacuator: proves a death, starts VMs elsewhere."""
     _serve("evac", "EvacSettings", path)
 
 
-def _serve(service: str, settings_name: str, path: Path | None) -> None:
+def _serve(service: str, settings_name: str, path: Path | None, *, module: str = "app") -> None:
     from vmha import config, log  # noqa: PLC0415
 
     kind: type[config.ServiceSettings] = getattr(config, settings_name)
     try:
         settings = config.load(kind, path)
         log.configure(settings.log_level, settings.log_format, service)
-        run: Callable[[Any], Coroutine[Any, Any, int | None]] = importlib.import_module(f"vmha.{service}.app").run
+        run: Callable[[Any], Coroutine[Any, Any, int | None]] = importlib.import_module(f"vmha.{service}.{module}").run
         code = asyncio.run(run(settings))
     except VmhaError as error:
         output.complain(error)
