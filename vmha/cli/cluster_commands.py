@@ -79,6 +79,10 @@ def _note(cluster: cluster_pb2.Cluster) -> str:
     return "; ".join(notes)
 
 
+def _leader(cluster: cluster_pb2.Cluster) -> str:
+    return f"{cluster.leader_manager_id} at {cluster.leader_target}" if cluster.leader_manager_id else "nobody at the moment"
+
+
 def _row(cluster: cluster_pb2.Cluster) -> tuple[object, ...]:
     protection = output.name_of(cluster_pb2.ProtectionState, cluster.protection_state)
     profile = output.name_of(cluster_pb2.Profile, cluster.config.profile).lower()
@@ -115,6 +119,7 @@ def _print(connection: Connection, cluster: cluster_pb2.Cluster) -> None:
             ("parallel starts", f"{config.parallel}, {config.parallel_per_target} on a target"),
             ("watchers", config.watchers),
             ("config version", cluster.config_version),
+            ("leader", _leader(cluster)),
             ("note", _note(cluster) or "none"),
         )
     )

@@ -15,6 +15,7 @@ from vmha.cli import exits, output
 from vmha.cli.exits import Exit
 from vmha.errors import FieldViolation, InvalidField, NotFound, Unavailable, VmhaError
 from vmha.rpc.channel import open_channel
+from vmha.rpc.checks import valid_target
 from vmha.rpc.errors import from_rpc_error
 from vmha.rpc.tls import TlsFiles
 from vmha.v1 import cluster_service_pb2 as cs
@@ -61,6 +62,7 @@ class Connection:
         self.clusters = cluster_service_pb2_grpc.ClusterServiceStub(self._manager)
         self.events = event_service_pb2_grpc.EventServiceStub(self._manager)
         self.evacuations = evacuation_service_pb2_grpc.EvacuationServiceStub(self._evac)
+        self._leaders: dict[str, grpc.aio.Channel] = {}
 
     async def __aenter__(self) -> Connection:
         return self
@@ -68,9 +70,11 @@ class Connection:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._manager.close()
         await self._evac.close()
+        for channel in self._leaders.values():
+            await channel.close()
 
     async def ask(self, method: Callable[..., Awaitable[R]], request: object) -> R:
-        """One unary call, within --timeout.
+        """One unary call, within --timeout. What only a cluster's leader can do is asked of the leader then, once.
 
         Raises:
             VmhaError: What the server answered, or Unavailable.
@@ -78,7 +82,24 @@ class Connection:
         try:
             return await method(request, timeout=self.options.timeout_s)
         except grpc.aio.AioRpcError as error:
+            refused = self._named(error)
+        again = self._at_leader(method, refused)
+        if again is None:
+            raise refused
+        try:
+            return await again(request, timeout=self.options.timeout_s)
+        except grpc.aio.AioRpcError as error:
             raise self._named(error) from None
+
+    def _at_leader(self, method: Callable[..., Awaitable[R]], refused: VmhaError) -> Callable[..., Awaitable[R]] | None:
+        leader = refused.metadata.get("leader", "")
+        name = next((name for name, known in vars(self.clusters).items() if known is method), None)
+        if refused.reason != "NOT_LEADER" or name is None or not valid_target(leader):
+            return None
+        if leader not in self._leaders:
+            self._leaders[leader] = open_channel(leader, self.options.tls)
+        found: Callable[..., Awaitable[R]] = getattr(cluster_service_pb2_grpc.ClusterServiceStub(self._leaders[leader]), name)
+        return found
 
     async def read(self, stream: Stream[R]) -> AsyncIterator[R]:
         """A stream's messages; the call is cancelled when the reader stops.
