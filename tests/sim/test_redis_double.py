@@ -280,7 +280,7 @@ async def _get(client: SimRedis, key: str) -> object:
     [
         ("none", ("done", 0.2), "1"),
         ("down", ("ConnectionError", 0.1), None),
-        ("frozen", ("TimeoutError", 1.1), None),
+        ("frozen", ("TimeoutError", 1.1), "1"),
         ("cut", ("TimeoutError", 1.1), None),
         ("cut on the way back", ("TimeoutError", 1.2), "1"),
         ("crash on the way back", ("ConnectionError", 0.2), "1"),
@@ -304,10 +304,22 @@ def test_what_goes_wrong_is_told_as_the_client_tells_it(
         loop.call_later(0.15, server.stop)
     assert loop.run_until(_outcome(client, loop)) == outcome
     cut.clear()
-    server.frozen = False
+    server.thaw()
     server.start()
 
     assert loop.run_until(_get(client, "n")) == count
+
+
+def test_what_was_sent_arrives(loop: VirtualLoop, server: SimRedisServer) -> None:
+    """A caller that is cancelled after sending has changed the data; nobody learns the answer."""
+    client = server.client(latency_s=0.2)
+    call = loop.create_task(_outcome(client, loop))
+    loop.run_for(0.05)
+    call.cancel()
+    loop.run_for(1.0)
+
+    assert call.cancelled()
+    assert loop.run_until(_get(client, "n")) == "1"
 
 
 def test_a_store_says_that_it_is_away_and_comes_back(loop: VirtualLoop, server: SimRedisServer) -> None:

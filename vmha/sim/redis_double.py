@@ -10,9 +10,10 @@ arrival. tests/store runs against it and against a real Redis; tests/sim/test_re
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from redis import exceptions
 from redis._parsers.base import BaseParser
@@ -25,9 +26,10 @@ from vmha.sim.redis_values import COMMANDS, OK, Arguments, Keyspace, ReplyError,
 
 __all__ = ["SimRedis", "SimRedisServer", "redis_commands", "redis_ordered"]
 
-R = TypeVar("R")
 LATENCY_S = 0.0005
 """From a caller to the answer, on a network of one site."""
+_WIRE = contextvars.Context()
+"""What is under way belongs to nobody: it arrives though its sender was killed."""
 TIMEOUT_S = 1.0
 """After which a caller gives up an answer: vmha.store.connect's."""
 _ROOMY = 1 << 20
@@ -47,7 +49,9 @@ class SimRedisServer:
         self.down = False
         """No process: calls are refused at once."""
         self.frozen = False
-        """A process that does not answer: calls end with a timeout."""
+        """A process that does not answer: calls end with a timeout. `thaw` ends it."""
+        self.stalled: list[Callable[[], Any]] = []
+        """Requests that wait in a frozen server's buffers."""
         self.starts = 1
         """Counts up with each start and stop; a caller that waits for an answer across one gets an error."""
         self.calls = 0
@@ -87,6 +91,8 @@ class SimRedisServer:
         """The process ends; what it held is kept for `start`, as with an append-only file."""
         self.starts += 1
         self.down = True
+        self.frozen = False
+        self.stalled.clear()
 
     def start(self, *, empty: bool = False) -> None:
         """Starts it after `stop`, or restarts it; callers that wait lose their connection.
@@ -99,6 +105,13 @@ class SimRedisServer:
         self._loaded.clear()
         if empty:
             self.flush()
+
+    def thaw(self) -> None:
+        """It goes on after having been frozen: with the requests that came meanwhile, whose callers have long given up."""
+        self.frozen = False
+        stalled, self.stalled = self.stalled, []
+        for request in stalled:
+            request()
 
     def flush(self) -> None:
         """Deletes everything, and tells nobody."""
@@ -232,29 +245,44 @@ class SimRedis(Redis):
         words = first.split() if type(first) is str and " " in first else (first,)  # "SCRIPT LOAD"
         return [part.encode() if type(part) is str else part if type(part) is bytes else encode(part) for part in (*words, *rest)]
 
-    async def _carry(self, act: Callable[[], R]) -> R:
-        """Takes a request to the server and its answer back."""
-        server = self._server
+    def _carry(self, act: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Takes a request to the server and its answer back. What was sent arrives even when its caller is cancelled."""
+        loop, server = asyncio.get_running_loop(), self._server
+        future: asyncio.Future[Any] = loop.create_future()
         starts = server.starts
-        await asyncio.sleep(self._half_s)
-        if not self._passes():
-            await self._give_up()
-        if server.down:
-            raise exceptions.ConnectionError("Connection refused (simulated).")
-        result = act()
-        await asyncio.sleep(self._half_s)
-        if not self._passes():
-            await self._give_up()
-        if server.starts != starts:
-            raise exceptions.ConnectionError("Connection closed by server (simulated).")
-        return result
+
+        def fail(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        def lose() -> None:
+            error = exceptions.TimeoutError("Timeout reading from the simulated Redis.")
+            loop.call_later(self._timeout_s, fail, error, context=_WIRE)
+
+        def come_back(answer: Any) -> None:
+            if not self._passes():
+                lose()
+            elif server.starts != starts:
+                fail(exceptions.ConnectionError("Connection closed by server (simulated)."))
+            elif not future.done():
+                future.set_result(answer)
+
+        def arrive() -> None:
+            if not self._passes():
+                lose()
+            elif server.down:
+                fail(exceptions.ConnectionError("Connection refused (simulated)."))
+            elif server.frozen:
+                server.stalled.append(act)
+                lose()
+            else:
+                loop.call_later(self._half_s, come_back, act(), context=_WIRE)
+
+        loop.call_later(self._half_s, arrive, context=_WIRE)
+        return future
 
     def _passes(self) -> bool:
-        return not self._server.frozen and (self._reachable is None or self._reachable())
-
-    async def _give_up(self) -> None:
-        await asyncio.sleep(self._timeout_s)
-        raise exceptions.TimeoutError("Timeout reading from the simulated Redis.")
+        return self._reachable is None or self._reachable()
 
     def _answer(self, wire: list[bytes]) -> Any:
         """The server's raw answer, or the error that it answered."""
