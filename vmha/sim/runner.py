@@ -48,14 +48,16 @@ def run(scenario: Scenario, composition: Composition = nullcontext) -> Outcome:
         history = History()
         world = World(loop, scenario, history)
         loop.set_exception_handler(lambda _, context: errors.append((world.t, _told(context))))
-        loop.run_until(world.settle())
-        refusals = loop.run_until(timeline.perform(scenario, world))
-        final = final_of(scenario, loop.run_until(world.books()), world.guests(), history)
-        logged = [_logged(seen) for seen in world.events if seen.t >= 0]
-        lines = list(history.lines)
-        ended = len(errors)
-        loop.run_until(world.close())
-        loop.shut_down()
+        try:
+            loop.run_until(world.settle())
+            refusals = loop.run_until(timeline.perform(scenario, world))
+            final = final_of(scenario, loop.run_until(world.books()), world.guests(), history)
+            logged = [_logged(seen) for seen in world.events if seen.t >= 0]
+            lines = list(history.lines)
+            ended = len(errors)
+        finally:
+            loop.run_until(world.close())
+            loop.shut_down()
     events = result.events(scenario, logged, [refusal.event() for refusal in refusals])
     truth = Truth(scenario=scenario, lines=lines, events=events, final=final, errors=errors[:ended])
     return judge(truth)
