@@ -43,6 +43,7 @@ MUTANTS = [
     ),
     _without("R1", "the lease counts from the receipt of the ack", lease_from_receipt=True),
     _without("R1", "an ack of another incarnation counts", foreign_ack=True),
+    _without("R1", "an agent that restarts counts its heartbeats from 1 again, in the same incarnation", sequences_again=True),
     _without("R2", "the host's own attest counts as a voter's", own_attest=True),
     _without("R2", "one attest fewer than C - 1, two hosts", needed_less=1),
     _without("R2", "one attest fewer than C - 1 (or one voter twice, R24), four hosts", FOUR_HOSTS, needed_less=1),

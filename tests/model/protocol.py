@@ -59,6 +59,7 @@ class Rules:
 
     lease_from_receipt: bool = False
     foreign_ack: bool = False
+    sequences_again: bool = False
     own_attest: bool = False
     needed_less: int = 0
     attest_any_request: bool = False
@@ -115,10 +116,15 @@ def broken(state: State) -> bool:
 
 
 class Model:
-    """The successors of a state under given rules."""
+    """The successors of a state under given rules.
 
-    def __init__(self, rules: Rules) -> None:
+    Args:
+        named: Voters keep their places, so that a trace can be followed; else states that differ in the places only are one.
+    """
+
+    def __init__(self, rules: Rules, *, named: bool = False) -> None:
         self.rules = rules
+        self._named = named or rules.two_configs
         self._aged: dict[tuple[Voter, int, int, int], Voter] = {}
         self._none = rules.ack_max_age + 1
         self._foreign = rules.ack_max_age + 2
@@ -129,7 +135,7 @@ class Model:
         self._parts: list[Callable[[State], Iterator[Step]]] = [self._time, self._host, self._manager, self._faults]
         self._parts.append(self._contact_slowly if rules.slow_contact else self._contact_at_once)
         self._parts.append(self._attests_slowly if rules.slow_attests else self._attests_at_once)
-        if any((rules.own_attest, rules.guard_lost_keeps_vm, rules.counts_itself)):
+        if any((rules.own_attest, rules.guard_lost_keeps_vm, rules.counts_itself, rules.sequences_again)):
             self._parts.append(self._mutant)
 
     def successors(self, state: State) -> Iterator[Step]:
@@ -161,8 +167,10 @@ class Model:
         return others + (own < r.contact_ttl) >= r.quorum
 
     def _with(self, voters: tuple[Voter, ...], place: int, voter: Voter) -> tuple[Voter, ...]:
-        changed = (*voters[:place], voter, *voters[place + 1 :])
-        return changed if self.rules.two_configs else tuple(sorted(changed))
+        return self._places((*voters[:place], voter, *voters[place + 1 :]))
+
+    def _places(self, voters: tuple[Voter, ...]) -> tuple[Voter, ...]:
+        return voters if self._named else tuple(sorted(voters))
 
     # Time
 
@@ -206,8 +214,7 @@ class Model:
         r = self.rules
         proof, evacuated, calm, vm, mode, lease, heartbeat, ack, contact, voters = state
         aged = tuple(self._age(v, host, manager, own if place == slipping else 1) for place, v in enumerate(voters))
-        if not r.two_configs:
-            aged = tuple(sorted(aged))
+        aged = self._places(aged)
         contact = min(contact + manager, r.contact_ttl)
         lease = min(lease + host, self._no_lease)
         heartbeat = min(heartbeat + host, self._none)
@@ -241,7 +248,9 @@ class Model:
         elif ack == self._foreign and heartbeat < self._none:
             since = heartbeat
         if since < lease:
-            yield "the host takes an ack", (proof, evacuated, calm, vm, GUARDED, since, heartbeat, ack, own, voters)
+            # What came so late that it ended already gives nothing, and condemns a host that had nothing.
+            given = GUARDED if r.no_latch or self.guarded(since, voters) else LATCHED
+            yield "the host takes an ack", (proof, evacuated, calm, vm, given, since, heartbeat, ack, own, voters)
         if not vm and (
             lease < r.lease
             or (r.start_on_certificate and self.certificate_age(voters) < r.window)
@@ -332,7 +341,7 @@ class Model:
         # What is older than the n newest never counts again.
         for old in sorted(range(len(after)), key=lambda at: after[at][5])[max(r.needed, 1) :]:
             after[old] = (*after[old][:5], self._no_cert)
-        made = tuple(after) if r.two_configs else tuple(sorted(after))
+        made = self._places(tuple(after))
         mode = GUARDED if self.certificate_age(made) < r.window else state[4]
         return f"the host takes voter {place}'s attest", (proof, evacuated, calm, vm, mode, lease, heartbeat, ack, own, made)
 
@@ -355,8 +364,7 @@ class Model:
         if r.window_starts_good and not evacuated:
             yield "the manager restarts and evacuates the host", (begun, 1, *state[2:9], tuple(voters))
         if proof or any(v[0] < ttl or v[2] < ttl or v[3] < ttl for v in voters):
-            fresh = tuple(cleared) if r.two_configs else tuple(sorted(cleared))
-            yield "the manager restarts", (0, *state[1:9], fresh)
+            yield "the manager restarts", (0, *state[1:9], self._places(tuple(cleared)))
         for place, (ack_, last, echo, contact, request, attested) in enumerate(voters):
             if last:
                 yield self._voter(state, place, "voter {} reboots", (ack_, 0, echo, contact, request, attested))
@@ -369,6 +377,9 @@ class Model:
         proof, evacuated, calm, vm, mode, _, heartbeat, ack, _, voters = state
         if r.own_attest and mode != LATCHED:
             yield self._attested(state, 0, (*voters[0][:5], 0))
+        if r.sequences_again and mode != LATCHED and ack < self._none:
+            after: State = (*state[:6], self._none, self._foreign, *state[8:])
+            yield "the agent restarts, and counts its heartbeats from 1 again", after
         if r.guard_lost_keeps_vm and vm:
             empty = tuple((*v[:5], self._no_cert) for v in voters)
             yield "the agent restarts without its record", (proof, evacuated, calm, vm, EMPTY, self._no_lease, *state[6:9], empty)

@@ -187,10 +187,11 @@ class Lease:
             # Nobody relied on a guard that was not enforced: what ended meanwhile condemns no VM.
             kept = replace(kept, lease_until=NEVER, cert_until=NEVER, carried_until=NEVER)
         if before is None or _majority(before) != _majority(config):
-            # What another majority said says nothing about this one.
+            # What another majority said, or one that was asked for less, says nothing about this one.
             kept = replace(kept, cert_until=NEVER)
+            self._attested.clear()
         self._kept = kept
-        self._certify()
+        self._certify(now)
         return True
 
     def _registered(self, event: Registered, now: float) -> bool:
@@ -208,7 +209,7 @@ class Lease:
             carried_until=carried,
         )
         self._forget_flight()
-        self._certify()
+        self._certify(now)
         return True
 
     def _unregistered(self, event: Unregistered, now: float) -> bool:
@@ -268,7 +269,7 @@ class Lease:
         if event.no_ack_age_s < config.attest_after_s or event.host_id not in config.voters:
             return False
         self._attested[event.host_id] = max(sent_at, self._attested.get(event.host_id, NEVER))
-        return self._certify()
+        return self._certify(now)
 
     def _vms_gone(self, event: VmsGone, now: float) -> bool:
         changed = self._kept.latched and not self._kept.vms_gone
@@ -278,13 +279,14 @@ class Lease:
 
     # Certificates
 
-    def _certify(self) -> bool:
+    def _certify(self, now: float) -> bool:
         """R2: the certificate ends W after the n-th newest request that distinct voters answered with an attest."""
         kept, config = self._kept, self._kept.config
         if config is None:
             return False
         until = self._certified_until(config)
-        if until <= kept.cert_until:
+        if until <= max(kept.cert_until, now):
+            # One that has ended already would be taken for a guard that expired, on a host that never had any.
             return False
         self._kept = replace(kept, cert_until=until)
         return True
