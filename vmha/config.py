@@ -24,7 +24,9 @@ from vmha.rpc.tls import TlsFiles
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 CONFIG_VARIABLE: Final = "VMHA_CONFIG"
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_REDIS_SCHEMES: Final = (
+    "redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://",
+)  # fmt: skip
 
 S = TypeVar("S", bound="ServiceSettings")
 

@@ -10,12 +10,10 @@ answer in time; whether a change was made is unknown then, and the same call may
 
 from __future__ import annotations
 
-from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio import Redis
 
-from vmha.errors import FieldViolation, InvalidField, PreconditionFailed
+from vmha.errors import PreconditionFailed
+from vmha.store import connection
 from vmha.store.clusters import Clusters
 from vmha.store.evacuations import Evacuations
 from vmha.store.events import Events
@@ -28,9 +26,6 @@ from vmha.store.vms import Vms
 from vmha.store.votes import Votes
 
 __all__ = ["Store", "connect"]
-
-CONNECTIONS = 16
-"""Connections of one process; a call that finds none free within the timeout fails."""
 
 
 class Store:
@@ -85,8 +80,11 @@ class Store:
         """
         with store_errors():
             memory = await self._client.info("memory")
-        policy = str(memory.get("maxmemory_policy", "unknown"))
-        if policy != "noeviction":
+        # A Redis Cluster answers for each of its nodes.
+        nodes = [memory] if "maxmemory_policy" in memory else list(memory.values())
+        policies = {str(node.get("maxmemory_policy", "unknown")) for node in nodes}
+        policy = ", ".join(sorted(policies))
+        if policies != {"noeviction"}:
             raise PreconditionFailed(
                 "STORE_EVICTS",
                 f"Redis may evict keys: maxmemory-policy is {policy}. Set maxmemory-policy noeviction in redis.conf, "
@@ -98,28 +96,13 @@ class Store:
 def connect(url: str, *, timeout_s: float = 1.0) -> Store:
     """A store on its own pool of connections; the first call connects.
 
-    A connection that turns out to be closed is opened again once; a timeout is never retried here.
-
     Args:
-        url: redis://[user:password@]host[:port]/db, rediss:// or unix:///path.
+        url: redis://[user:password@]host[:port]/db, rediss:// or unix:///path for one server;
+            redis+sentinel://[user:password@]host:port,host:port/service[/db] for the primary that Sentinels name;
+            redis+cluster://[user:password@]host:port,host:port for a Redis Cluster.
         timeout_s: For connecting, for a free connection and for each answer.
 
     Raises:
         InvalidField: The URL is none; its text is not repeated, for it may hold a password.
     """
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 1, supported_errors=(exceptions.ConnectionError,))
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            health_check_interval=15,
-            retry=retry,
-            decode_responses=True,
-        )
-    except ValueError:
-        expected = "expected redis://[user:password@]host[:port]/db, rediss:// or unix:///path"
-        raise InvalidField([FieldViolation("redis_url", expected)]) from None
-    return Store(Redis.from_pool(pool))
+    return Store(connection.client(url, timeout_s))

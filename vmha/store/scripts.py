@@ -62,6 +62,14 @@ REFUSALS: Mapping[str, tuple[type[VmhaError], str]] = {
 """Every refusal of a script: its error and text."""
 
 _USES = re.compile(r"^-- uses: (\w+)$", re.MULTILINE)
+_AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.RedisClusterException,
+    exceptions.ClusterError,
+    TimeoutError,
+    OSError,
+)
 _TRANSIENT = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "BUSY", "OOM", "READONLY", "NOREPLICAS", "UNBLOCKED")
 
 
@@ -78,7 +86,7 @@ def store_errors() -> Iterator[None]:
         if task is not None and task.cancelling() > cancels:
             # redis-py sends through asyncio.wait_for, which on Python 3.11 swallows a cancel that comes with the result.
             raise asyncio.CancelledError
-    except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
+    except _AWAY as error:
         raise Unavailable("STORE_UNAVAILABLE", f"Redis does not answer ({type(error).__name__}).") from error
     except exceptions.ResponseError as error:
         if isinstance(error, exceptions.ReadOnlyError | exceptions.OutOfMemoryError) or _is_transient(error):

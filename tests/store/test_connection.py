@@ -1,0 +1,46 @@
+"""The ways to Redis: what a URL may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmha.errors import InvalidField
+from vmha.store import connect
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://127.0.0.1:26379",
+        "redis+sentinel://127.0.0.1/vmha",
+        "redis+sentinel://:hunter2@127.0.0.1:26379/vmha/x",
+        "redis+sentinel://127.0.0.1:26379/vmha?level=info",
+        "redis+cluster://127.0.0.1:7000/0",
+        "redis+cluster://:hunter2@",
+        "redis+sentinel://127.0.0.1:26379,/vmha",
+    ],
+)
+def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
+    """One error that says what is expected."""
+    with pytest.raises(InvalidField) as refused:
+        connect(url)
+
+    assert "hunter2" not in str(refused.value)
+    assert "redis+sentinel://" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "unix:///run/redis.sock",
+        "rediss+sentinel://me:hunter2@a:26379,[::1]:26379/vmha/2?sentinel_password=x",
+        "redis+cluster://a:7000,b:7000",
+    ],
+)
+async def test_a_good_url_is_taken_without_connecting(url: str) -> None:
+    """The first call connects."""
+    store = connect(url)
+    await store.close()
+
+    assert "hunter2" not in repr(store)

@@ -1,0 +1,146 @@
+"""The ways to Redis: one server, the primary that Sentinels name, or a Redis Cluster."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, unquote
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from vmha.errors import FieldViolation, InvalidField
+from vmha.rpc.checks import valid_target
+
+CONNECTIONS: Final = 16
+"""Connections of one process to one server; a call that finds none free within the timeout fails."""
+HEALTH_CHECK_S: Final = 15
+EXPECTED: Final = (
+    "expected redis://[user:password@]host[:port]/db, rediss:// or unix:///path, "
+    "redis+sentinel://[user:password@]host:port,host:port/service[/db] or redis+cluster://[user:password@]host:port,host:port"
+)
+
+
+def client(url: str, timeout_s: float) -> Redis:
+    """A client for a URL; its first call connects.
+
+    A connection that turns out to be closed is opened again once; a timeout is never retried here.
+
+    Raises:
+        InvalidField: The URL is none; its text is not repeated, for it may hold a password.
+    """
+    try:
+        scheme = url.partition("://")[0]
+        if scheme.endswith("+sentinel"):
+            return _by_sentinel(url, timeout_s)
+        if scheme.endswith("+cluster"):
+            return _cluster(url, timeout_s)
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=CONNECTIONS, timeout=timeout_s, **_connection(timeout_s), retry=_once_more()
+        )
+        return Redis.from_pool(pool)
+    except ValueError:
+        raise InvalidField([FieldViolation("redis_url", EXPECTED)]) from None
+
+
+def _once_more() -> Retry:
+    return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 1, supported_errors=(exceptions.ConnectionError,))
+
+
+def _connection(timeout_s: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": HEALTH_CHECK_S,
+        "decode_responses": True,
+    }
+
+
+class _PrimaryPool(BlockingConnectionPool, SentinelConnectionPool):
+    """Connections to the primary that the Sentinels name at the moment; a caller waits for a free one, but not for ever."""
+
+    async def aclose(self) -> None:
+        """Closes those to the Sentinels, too."""
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def _by_sentinel(url: str, timeout_s: float) -> Redis:
+    place = _Place(url)
+    service, _, database = place.path.partition("/")
+    if not service or (database and not database.isdecimal()):
+        raise ValueError("no service, or no database number")
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        place.nodes,
+        sentinel_kwargs={
+            "socket_timeout": timeout_s / 2,
+            "socket_connect_timeout": timeout_s / 2,
+            "retry": Retry(NoBackoff(), 0),
+            "ssl": place.encrypted,
+            "username": place.options.pop("sentinel_username", None),
+            "password": place.options.pop("sentinel_password", None),
+        },
+    )
+    if place.options:
+        raise ValueError("unknown option")
+    pool = _PrimaryPool(
+        service_name=service,
+        sentinel_manager=sentinel,
+        connection_class=SentinelManagedSSLConnection if place.encrypted else SentinelManagedConnection,
+        max_connections=CONNECTIONS,
+        timeout=timeout_s,
+        db=int(database or 0),
+        username=place.username,
+        password=place.password,
+        retry=_once_more(),
+        **_connection(timeout_s),
+    )
+    return Redis.from_pool(pool)
+
+
+def _cluster(url: str, timeout_s: float) -> Redis:
+    place = _Place(url)
+    if place.path or place.options:
+        raise ValueError("a Redis Cluster has one database and no options")
+    found = RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in place.nodes],
+        username=place.username,
+        password=place.password,
+        ssl=place.encrypted,
+        max_connections=CONNECTIONS * 4,
+        retry=_once_more(),
+        **_connection(timeout_s),
+    )
+    # It has the commands that the store uses, and sends each to the node that keeps its key.
+    return cast(Redis, found)
+
+
+class _Place:
+    """scheme://[user:password@]host:port,.../path?option=value, taken apart.
+
+    Raises:
+        ValueError: It is none.
+    """
+
+    def __init__(self, url: str) -> None:
+        scheme, _, rest = url.partition("://")
+        rest, _, query = rest.partition("?")
+        servers, _, self.path = rest.partition("/")
+        user, _, servers = servers.rpartition("@")
+        name, _, password = user.partition(":")
+        self.encrypted = scheme.startswith("rediss")
+        self.username, self.password = unquote(name) or None, unquote(password) or None
+        self.options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+        targets = servers.split(",")
+        if not all(valid_target(target) for target in targets):
+            raise ValueError("not a list of host:port")
+        self.nodes = [(host.strip("[]"), int(port)) for host, _, port in (target.rpartition(":") for target in targets)]
