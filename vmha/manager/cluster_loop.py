@@ -12,6 +12,8 @@ from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
+from vmha.manager.config_keeper import ConfigKeeper, voter_sets
+from vmha.manager.contact import Contact
 from vmha.manager.detector import Detector
 from vmha.manager.enablement import protection_state
 from vmha.manager.executor import Executor
@@ -19,7 +21,9 @@ from vmha.manager.host_queues import HostQueues
 from vmha.manager.mandate import Mandate
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
+from vmha.manager.registration import request_inventory
 from vmha.manager.rounds import Assignment, Rounds
+from vmha.manager.safe_mode import SafeMode
 from vmha.manager.session_desk import SessionDesk
 from vmha.manager.session_messages import HYPERVISOR
 from vmha.manager.sessions import Sessions
@@ -59,14 +63,21 @@ class ClusterLoop:
         self.queues = HostQueues("store", store_away=parts.store_watch.away, may_act=mandate.holds)
         self.alarms = Alarms(parts.store, self.cluster_id, self.queues, self._incident_of)
         self.rounds = Rounds(parts, memory, self.sessions, self._drawn)
+        self.contact = Contact(max(parts.clock.now(), mandate.settled_s))
+        self._settles_s = mandate.settled_s
+        self.configs = ConfigKeeper(parts.store, memory, self.queues, connected=self._connected, made=self._config_made)
+        self.safe_mode = SafeMode(
+            parts.store, memory, self.queues, self.alarms, lost=self._store_lost, changed=self._safe_mode_changed
+        )
         self._executor = Executor(parts, memory, self.sessions, self.queues, self.alarms, self)
         self.desk = SessionDesk(parts, self)
         self.started_s = parts.clock.now()
-        self.core = Detector(self.cluster_id, self.started_s)
+        self.core = Detector(self.cluster_id, self.started_s, self.contact)
         self._waiting: deque[ev.Event] = deque(maxlen=QUEUE)
         self._busy = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._contact_timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
         self._suspects = {suspect.host_id: suspect for suspect in suspects}
         self._protection = self.protection
@@ -76,9 +87,13 @@ class ClusterLoop:
         parts, memory = self._parts, self.memory
         parts.lag.listen(self._lagged)
         parts.store_watch.listen(self._store_changed)
-        self.feed(ev.ClusterConfigured(config=memory.cluster.config, enabled=memory.cluster.ha_enabled))
+        self._configure_cluster()
+        self._feed_configs()
         for host_id in memory.hypervisors:
             self._configure_host(memory.hosts[host_id], restored=True)
+        self.safe_mode.look()
+        self.configs.review()
+        self._tick_contact()
         metrics.INCIDENTS_OPEN.labels(self.cluster_id).set(len(memory.incidents))
         self.rounds.start()
         if not parts.store_watch.reachable:
@@ -93,8 +108,10 @@ class ClusterLoop:
         self._closed = True
         self._parts.lag.forget(self._lagged)
         self._parts.store_watch.forget(self._store_changed)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._contact_timer):
+            if timer is not None:
+                timer.cancel()
+        self.configs.close()
         await self.rounds.close()
         await self._executor.close()
         await self.desk.stop(error or Unavailable("DRAINING", "this cluster is not served here any more"))
@@ -120,9 +137,11 @@ class ClusterLoop:
         self._busy = True
         try:
             while self._waiting:
-                event = self._waiting.popleft()
+                event, now = self._waiting.popleft(), self._parts.clock.now()
                 try:
-                    effects = self.core.event(event, self._parts.clock.now())
+                    # What has run out by now has run out before this event (R16).
+                    self.contact.advance(now)
+                    effects = self.core.event(event, now)
                 except Exception:
                     # The core refused the event and changed nothing.
                     metrics.CORE_ERRORS.labels(self.cluster_id).inc()
@@ -152,7 +171,9 @@ class ClusterLoop:
         self._parts.lag.check()
         self._busy = True
         try:
-            self._executor.run(self.core.tick(self._parts.clock.now()))
+            now = self._parts.clock.now()
+            self.contact.advance(now)
+            self._executor.run(self.core.tick(now))
         except Exception:
             metrics.CORE_ERRORS.labels(self.cluster_id).inc()
             _log.exception("detector failed", cluster_id=self.cluster_id)
@@ -161,6 +182,17 @@ class ClusterLoop:
         finally:
             self._busy = False
         self._turn()
+
+    def _tick_contact(self) -> None:
+        """Who is in contact is looked at each tick, too, not only when something happens (R16)."""
+        now, tick_s = self._parts.clock.now(), self.memory.cluster.config.timers.tick_s
+        if not self._closed:
+            self.contact.advance(now)
+            if self.started_s < self._settles_s <= now:
+                # Until now an earlier leader could have heard what this one did not.
+                self._settles_s = self.started_s
+                self.contact.restart(now)
+            self._contact_timer = asyncio.get_running_loop().call_later(tick_s, self._tick_contact)
 
     def _lagged(self, lag_s: float) -> None:
         # Before whatever waits: it is older than the stall's end.
@@ -179,6 +211,11 @@ class ClusterLoop:
         """A host may register."""
         self.desk.registration.permit(host_id)
 
+    def settled(self, host_id: str) -> None:
+        """A host's new state is durable: who left, or is back, changes who votes."""
+        self.configs.review()
+        self.rounds.redraw()
+
     def decided(self, host_id: str) -> None:
         """A confirmation has ended: look at the heartbeat that was held back."""
         session = self.sessions.get(host_id)
@@ -196,9 +233,9 @@ class ClusterLoop:
         memory, before = self.memory, self.memory.cluster
         memory.groups = dict(snapshot.groups)
         if _settings(before) != _settings(snapshot.cluster):
-            memory.cluster = snapshot.cluster
-            self.feed(ev.ClusterConfigured(config=snapshot.cluster.config, enabled=snapshot.cluster.ha_enabled))
-        memory.cluster = snapshot.cluster
+            memory.put_cluster(snapshot)
+            self._configure_cluster()
+        memory.put_cluster(snapshot)
         racks = {host_id: memory.hosts[host_id].config.rack for host_id in memory.hypervisors}
         for record in snapshot.hosts.values():
             self._apply_host(record)
@@ -209,7 +246,10 @@ class ClusterLoop:
             self.rounds.draw()
         elif before.config_version != snapshot.cluster.config_version:
             self.rounds.push_assignments()
+        self._feed_configs()
         self.rounds.push_settings()
+        self.configs.review()
+        self.safe_mode.look()
         self._note_protection()
 
     def _apply_host(self, record: HostRecord) -> None:
@@ -220,7 +260,8 @@ class ClusterLoop:
                 self.feed(ev.HostRemoved(host_id=record.host_id))
             return
         new = known is None or HYPERVISOR not in known.config.roles
-        if new or (known is not None and known.in_maintenance != record.in_maintenance):
+        changed = known is not None and (known.in_maintenance, known.config.fence) != (record.in_maintenance, record.config.fence)
+        if new or changed:
             self._configure_host(record, restored=new)
         session = self.sessions.get(record.host_id)
         if session is not None and session.registered and self.memory.hosts[record.host_id].incarnation_revoked:
@@ -244,6 +285,11 @@ class ClusterLoop:
                 boot_id=record.boot_id,
                 incident_id=self._incident_of(record.host_id),
                 suspicion=suspicion,
+                has_fence=record.config.fence is not None,
+                self_fencing=record.self_fencing,
+                watchdog=record.watchdog,
+                agent_gone=record.agent_gone,
+                flaps_age_s=tuple(max(0.0, self._parts.clock.wall() - at) for at in record.flaps_s),
             )
         )
         metrics.set_host_state(self.cluster_id, record.host_id, record.state)
@@ -257,10 +303,45 @@ class ClusterLoop:
 
     def store_lost(self, message: str) -> None:
         """The store came back without what it held: nothing is decided until what matters was learnt again (R20)."""
+        self._store_lost()
+        self.safe_mode.begin(message)
+
+    def _store_lost(self) -> None:
+        self.memory.told = 0
         self.feed(ev.StoreLost())
-        self.alarms.clear_alarm("STORE_LOST", "")
-        self.alarms.raise_alarm("STORE_LOST", "", message)
         self.desk.ask_inventories("STORE_LOST")
+
+    def _safe_mode_changed(self) -> None:
+        self._configure_cluster()
+        if not self.memory.cluster.safe_mode:
+            for host_id in self.memory.undelivered:
+                # What it may start was held back.
+                session = self.sessions.get(host_id)
+                if session is not None:
+                    request_inventory(session, "SAFE_MODE_OVER")
+
+    # The safety protocol's configurations
+
+    def _connected(self) -> list[str]:
+        return [session.host_id for session in self.sessions.all()]
+
+    def _config_made(self) -> None:
+        self._feed_configs()
+        self.rounds.push_settings()
+
+    def _configure_cluster(self) -> None:
+        cluster = self.memory.cluster
+        self.feed(ev.ClusterConfigured(config=cluster.config, enabled=cluster.ha_enabled, safe_mode=cluster.safe_mode))
+
+    def _feed_configs(self) -> None:
+        memory = self.memory
+        self.feed(
+            ev.ConfigsKnown(
+                voters=voter_sets(memory.configs),
+                enforced=frozenset(version for version, config in memory.configs.items() if config.enforced),
+                held={host_id: (host.config_confirmed, host.config_sent) for host_id, host in memory.hosts.items()},
+            )
+        )
 
     # What is shown
 
@@ -303,4 +384,4 @@ class ClusterLoop:
 
 
 def _settings(cluster: object) -> tuple[object, ...]:
-    return tuple(getattr(cluster, name) for name in ("config", "ha_enabled", "config_version", "store_generation"))
+    return tuple(getattr(cluster, name) for name in ("config", "ha_enabled", "awaited"))

@@ -184,7 +184,7 @@ class Discovery:
             return not await self._parts.store.clusters.was_deleted(cluster_id)
         hosts = [memory.hosts[host_id] for host_id in sorted(memory.hosts)]
         try:
-            await self._parts.store.clusters.restore(memory.cluster, hosts, memory.groups.values())
+            await self._parts.store.clusters.restore(memory.cluster, hosts, memory.groups.values(), memory.configs)
         except NotFound:
             return False
         snapshot = await self._parts.store.clusters.snapshot(cluster_id)
@@ -231,7 +231,7 @@ class Discovery:
     def _look_for_agents(self, loop: ClusterLoop) -> None:
         """Names each hypervisor host of a protected cluster that has no live agent."""
         memory = loop.memory
-        if not loop.learning:
+        if not loop.learning and not memory.cluster.safe_mode:
             loop.alarms.clear_alarm("STORE_LOST", "")
         grace_s = AGENT_GRACE_STALES * memory.cluster.config.timers.stream_stale_s
         missing = set(loop.hosts_without_agent) if memory.cluster.ha_enabled else set()

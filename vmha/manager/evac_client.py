@@ -17,9 +17,10 @@ import tenacity
 
 from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.log import bound
+from vmha.manager.contact import LeaseProof
 from vmha.model import EvacuationState, ProofKind
 from vmha.rpc.errors import from_rpc_error
-from vmha.rpc.scalars import enum_from_proto
+from vmha.rpc.scalars import duration, enum_from_proto
 from vmha.store.records import Incident
 from vmha.v1 import evacuation_service_pb2 as ev
 from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
@@ -54,11 +55,14 @@ Report = Callable[[Progress], None]
 class Evacuator(Protocol):
     """What the manager asks of the evacuator."""
 
-    def order(self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int) -> None:
+    def order(
+        self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int, lease_proof: LeaseProof | None = None
+    ) -> None:
         """Evacuate the host of an incident and report each step; a second order of the same incident changes nothing.
 
         Args:
             leader_term: Of the leader that orders: the evacuator refuses an older one than the newest it has seen (R19).
+            lease_proof: The host's lease has run out (R16); told to an evacuation that is under way as well.
         """
         ...
 
@@ -87,12 +91,18 @@ class EvacClient:
         self._orders: dict[str, asyncio.Task[None]] = {}
         self._cancels: dict[str, asyncio.Task[None]] = {}
 
-    def order(self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int) -> None:
+    def order(
+        self, cluster_id: str, incident: Incident, report: Report, *, leader_term: int, lease_proof: LeaseProof | None = None
+    ) -> None:
         """See `Evacuator`."""
         task = self._orders.get(incident.incident_id)
-        if task is None or task.done():
-            order = _Order(self._stub, cluster_id, incident, report, leader_term)
-            self._orders[incident.incident_id] = asyncio.create_task(order.run(), name=f"evacuate {incident.host_id}")
+        if task is not None and not task.done():
+            if lease_proof is None:
+                return
+            # The same order once more, with what is new: it joins the evacuation that is under way.
+            task.cancel()
+        order = _Order(self._stub, cluster_id, incident, report, leader_term, lease_proof)
+        self._orders[incident.incident_id] = asyncio.create_task(order.run(), name=f"evacuate {incident.host_id}")
 
     def cancel(self, cluster_id: str, incident: Incident, reason: str, report: Report, *, leader_term: int) -> None:
         """See `Evacuator`."""
@@ -122,8 +132,17 @@ class EvacClient:
 
 
 class _Order:
-    def __init__(self, stub: Any, cluster_id: str, incident: Incident, report: Report, leader_term: int) -> None:
+    def __init__(
+        self,
+        stub: Any,
+        cluster_id: str,
+        incident: Incident,
+        report: Report,
+        leader_term: int,
+        lease_proof: LeaseProof | None = None,
+    ) -> None:
         self._stub = stub
+        self._lease_proof = lease_proof
         self._leader_term = leader_term
         self._cluster_id = cluster_id
         self._incident = incident
@@ -176,6 +195,7 @@ class _Order:
             request_id=incident.incident_id,
             fence_epoch=incident.fence_epoch,
             leader_term=self._leader_term,
+            lease_proof=_lease_proof(self._lease_proof),
         )
         call = self._stub.Evacuate(request)
         try:
@@ -220,6 +240,18 @@ class _Order:
                 message=message,
             )
         )
+
+
+def _lease_proof(proof: LeaseProof | None) -> ev.LeaseProof | None:
+    if proof is None:
+        return None
+    return ev.LeaseProof(
+        silent_for=duration(proof.silent_s),
+        waited=duration(proof.wait_s),
+        in_contact_for=duration(proof.in_contact_s),
+        hosts_in_contact=proof.hosts_in_contact,
+        evacuation_quorum=proof.evacuation_quorum,
+    )
 
 
 async def _persist(call: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ from vmha.model import ClusterConfig, EvacuationState, GoodbyeReason, HostState,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfigured:
-    """The cluster's settings, whether protection is switched on, and whether the store was lost and is not made good yet (R20)."""
+    """The cluster's settings, whether protection is on, and whether the store was lost and is not made good yet (R20)."""
 
     config: ClusterConfig
     enabled: bool

@@ -45,6 +45,10 @@ class Answers(Protocol):
         """A host may register."""
         ...
 
+    def settled(self, host_id: str) -> None:
+        """A host's new state is durable."""
+        ...
+
     def decided(self, host_id: str) -> None:
         """A confirmation has ended, either way: heartbeats that were held back may be looked at."""
         ...
@@ -72,6 +76,9 @@ class Executor:
             fx.ConfirmDown: self._confirm_down,
             fx.OrderEvacuation: self._order_evacuation,
             fx.CancelEvacuation: self._cancel_evacuation,
+            fx.RecordAgent: self._record_agent,
+            fx.RecordFlap: self._record_flap,
+            fx.RecordCalm: self._record_calm,
             fx.CloseIncident: self._close_incident,
             fx.PermitRegistration: lambda effect: self._answers.permit(effect.host_id),
             fx.ChangeState: self._change_state,
@@ -218,14 +225,18 @@ class Executor:
     def _order_evacuation(self, effect: fx.OrderEvacuation) -> None:
         incident = self._memory.incidents.get(effect.host_id)
         if incident is not None and incident.incident_id == effect.incident_id:
-            self._parts.evacuator.order(self._cluster_id, incident, self._advanced, leader_term=self._parts.term)
+            self._parts.evacuator.order(
+                self._cluster_id,
+                incident,
+                self._advanced,
+                leader_term=self._parts.term,
+                lease_proof=effect.lease_proof,
+            )
 
     def _cancel_evacuation(self, effect: fx.CancelEvacuation) -> None:
         incident = self._memory.incidents.get(effect.host_id)
         if incident is not None and incident.incident_id == effect.incident_id:
-            self._parts.evacuator.cancel(
-                self._cluster_id, incident, effect.reason, self._advanced, leader_term=self._parts.term
-            )
+            self._parts.evacuator.cancel(self._cluster_id, incident, effect.reason, self._advanced, leader_term=self._parts.term)
 
     def _advanced(self, progress: Progress) -> None:
         event = ev.EvacuationAdvanced(
@@ -249,6 +260,29 @@ class Executor:
             await self._parts.store.incidents.close(self._cluster_id, effect.host_id, effect.incident_id)
 
         self._queues.put(effect.host_id, close, until_done=True)
+
+    # What outlives this run
+
+    def _record_agent(self, effect: fx.RecordAgent) -> None:
+        async def record() -> None:
+            record = await self._parts.store.hosts.note(
+                self._cluster_id, effect.host_id, agent_gone=effect.gone, self_fencing=effect.self_fencing
+            )
+            self._memory.put_host(record)
+
+        self._queues.put(effect.host_id, record, until_done=True)
+
+    def _record_flap(self, effect: fx.RecordFlap) -> None:
+        async def record() -> None:
+            await self._parts.store.incidents.note_flap(self._cluster_id, effect.host_id)
+
+        self._queues.put(effect.host_id, record, until_done=True)
+
+    def _record_calm(self, effect: fx.RecordCalm) -> None:
+        async def record() -> None:
+            await self._parts.store.hosts.set_state(self._cluster_id, effect.host_id, effect.state, "HEARTBEAT", "")
+
+        self._queues.put(effect.host_id, record, until_done=True)
 
     # Telling
 
@@ -277,6 +311,7 @@ class Executor:
                 self._cluster_id, effect.host_id, effect.new, effect.reason, effect.message
             )
             self._memory.put_host(record)
+            self._answers.settled(effect.host_id)
 
         async def tell() -> None:
             await self._parts.store.events.append(

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from vmha.clock import Clock
 from vmha.manager import metrics
+from vmha.manager.contact import Contact
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.refusals import foreign_host
 from vmha.manager.sessions import Session
@@ -19,8 +21,16 @@ from vmha.v1 import manager_service_pb2 as ms
 class Life(Protocol):
     """Whom to tell of signs of life."""
 
-    def heard(self, host_id: str, boot_id: str, *, relayed: bool) -> None:
+    def heard(self, host_id: str, boot_id: str, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
         """A heartbeat of the incarnation in force was taken in."""
+        ...
+
+    def leading(self) -> bool:
+        """Whether this manager may acknowledge at this moment (R19)."""
+        ...
+
+    def delivered(self, host_id: str) -> None:
+        """A host was told what it owns, and has shown it."""
         ...
 
     def offer_taken(self, session: Session) -> None:
@@ -49,13 +59,15 @@ class Nonces:
 class HeartbeatDesk:
     """Serves the heartbeats of one cluster."""
 
-    def __init__(self, memory: ClusterMemory, nonces: Nonces, life: Life) -> None:
+    def __init__(self, memory: ClusterMemory, nonces: Nonces, life: Life, contact: Contact, clock: Clock) -> None:
         self._memory = memory
         self._nonces = nonces
         self._life = life
+        self._contact = contact
+        self._clock = clock
         self._counted: dict[str, Callable[[], None]] = {
             result: metrics.HEARTBEATS.labels(memory.cluster.cluster_id, result).inc
-            for result in ("acked", "relayed", "revoked", "held", "ignored")
+            for result in ("acked", "relayed", "revoked", "held", "ignored", "not_leading")
         }
 
     def take(self, session: Session, message: ms.AgentHeartbeat) -> None:
@@ -67,6 +79,9 @@ class HeartbeatDesk:
         own = message.own
         if own.host_id != session.host_id:
             raise foreign_host("heartbeat.own.host_id", own.host_id, session.cluster_id)
+        if not self._life.leading():
+            self._counted["not_leading"]()
+            return
         acks = self._own(session, message) + self._forwarded(message)
         if acks:
             session.send(ms.ReportHealthResponse(heartbeat_acks=ms.HeartbeatAcks(acks=acks)))
@@ -83,7 +98,8 @@ class HeartbeatDesk:
             session.held = message
             self._counted["held"]()
         elif session.registered and self._memory.in_force(session.host_id, own.incarnation):
-            self._life.heard(session.host_id, session.boot_id, relayed=False)
+            self._hear(own)
+            self._life.heard(session.host_id, session.boot_id, own, relayed=False)
             self._note_delivery(session, own)
             self._counted["acked"]()
             return [self._ack(own)]
@@ -105,18 +121,28 @@ class HeartbeatDesk:
             if beat.host_id in self._memory.deciding or not self._memory.in_force(beat.host_id, beat.incarnation):
                 self._counted["ignored"]()
                 continue
-            self._life.heard(beat.host_id, self._memory.hosts[beat.host_id].boot_id, relayed=True)
+            self._hear(beat)
+            self._life.heard(beat.host_id, self._memory.hosts[beat.host_id].boot_id, beat, relayed=True)
             self._counted["relayed"]()
             acks.append(self._ack(beat))
         return acks
 
+    def _hear(self, beat: heartbeat_pb2.Heartbeat) -> None:
+        now = self._clock.now()
+        self._contact.heard(beat.host_id, now)
+        number = self._nonces.number(beat.echoed_nonce)
+        if number:
+            self._contact.echoed(beat.host_id, beat.incarnation, number, now)
+
     def _ack(self, beat: heartbeat_pb2.Heartbeat) -> heartbeat_pb2.HeartbeatAck:
-        cluster = self._memory.cluster
+        cluster, nonce = self._memory.cluster, self._nonces.make()
+        # Before it is handed to the socket (R6).
+        self._contact.issued(beat.host_id, beat.incarnation, self._nonces.count, self._clock.now())
         return heartbeat_pb2.HeartbeatAck(
             host_id=beat.host_id,
             incarnation=beat.incarnation,
             sequence=beat.sequence,
-            nonce=self._nonces.make(),
+            nonce=nonce,
             config_version=cluster.config_version,
             store_generation=cluster.store_generation,
         )
@@ -127,3 +153,4 @@ class HeartbeatDesk:
             session.ownership_mark = -1
             if self._memory.undelivered.get(session.host_id) == own.incarnation:
                 del self._memory.undelivered[session.host_id]
+                self._life.delivered(session.host_id)

@@ -5,12 +5,13 @@ Redis may go away, or come back empty: sessions are served from here, and lost c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vmha.manager.session_messages import HYPERVISOR
 from vmha.model import Group
-from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, Incident
+from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, Incident, SafetyConfig
 
 DEPARTED: Final = 1000
 """Hosts that left the cluster and are still remembered: late reports may name them."""
@@ -26,6 +27,9 @@ class ClusterMemory:
         undelivered: Hosts whose registration was completed, but that have not shown yet that they got the ownership update.
         planned_boots: host_id to the boot in which it announced its shutdown.
         departed: Hosts that were removed, oldest first.
+        configs: The numbered configurations that some host may hold (R18).
+        entering: Safe mode holds already, and its way to the store is not over.
+        told: The store's generation at its last answer to this run: a snapshot from before it must not take that back.
     """
 
     cluster: ClusterRecord
@@ -37,11 +41,44 @@ class ClusterMemory:
     registered_boots: dict[str, str] = field(default_factory=dict)
     planned_boots: dict[str, str] = field(default_factory=dict)
     departed: dict[str, None] = field(default_factory=dict)
+    configs: dict[int, SafetyConfig] = field(default_factory=dict)
+    told: int = 0
+    entering: bool = False
 
     @classmethod
     def of(cls, snapshot: ClusterSnapshot) -> ClusterMemory:
         """A memory of a cluster that was just read."""
-        return cls(cluster=snapshot.cluster, hosts=dict(snapshot.hosts), groups=dict(snapshot.groups))
+        memory = cls(
+            cluster=snapshot.cluster, hosts=dict(snapshot.hosts), groups=dict(snapshot.groups), configs=dict(snapshot.configs)
+        )
+        for host in snapshot.hosts.values():
+            if host.undelivered and not host.incarnation_revoked:
+                memory.undelivered[host.host_id] = host.incarnation
+        return memory
+
+    @property
+    def config(self) -> SafetyConfig | None:
+        """The newest configuration of the safety protocol; None before the first one is on record."""
+        return self.configs.get(self.cluster.config_version)
+
+    def put_cluster(self, snapshot: ClusterSnapshot) -> None:
+        """Take in a newer state of the cluster itself; one that was read before the store's last answer only updates the rest."""
+        old, new = self.cluster, snapshot.cluster
+        if new.store_generation < self.told:
+            self.cluster = replace(new, config_version=old.config_version, awaited=old.awaited)
+            return
+        self.cluster, self.configs = new, dict(snapshot.configs)
+        if self.entering:
+            self.cluster = replace(new, awaited=old.awaited)
+
+    def put_configs(self, record: ClusterRecord, configs: Mapping[int, SafetyConfig]) -> None:
+        """The store's answer to a change of the configurations or of safe mode.
+
+        The generation stays what the last snapshot said: one that is read just now must not look older than that.
+        """
+        self.told = max(self.told, record.store_generation)
+        self.configs = dict(configs)
+        self.cluster = replace(self.cluster, config_version=record.config_version, awaited=record.awaited)
 
     @property
     def hypervisors(self) -> list[str]:
@@ -64,6 +101,13 @@ class ClusterMemory:
                 fence_epoch=known.fence_epoch,
                 incident_id=known.incident_id,
                 boot_id=known.boot_id,
+            )
+        if known is not None:
+            # A host's configurations only ever become newer.
+            record = replace(
+                record,
+                config_sent=max(known.config_sent, record.config_sent),
+                config_confirmed=max(known.config_confirmed, record.config_confirmed),
             )
         self.hosts[record.host_id] = record
 

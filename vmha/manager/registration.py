@@ -105,10 +105,11 @@ class RegistrationDesk:
         owned = await self._store.vms.list(session.cluster_id, session.host_id)
         releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
         reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
-        updates = ownership_updates(session.incarnation, owned, releases, start_owned=whole and completed, reported=reported)
+        start_owned = whole and completed and not self._memory.cluster.safe_mode
+        updates = ownership_updates(session.incarnation, owned, releases, start_owned=start_owned, reported=reported)
         for update in updates:
             session.send(ms.ReportHealthResponse(ownership=update))
-        if whole:
+        if whole and not (completed and not start_owned):
             session.ownership_mark = self._nonces.count
 
     def close(self, session: Session) -> None:

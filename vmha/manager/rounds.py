@@ -9,6 +9,7 @@ from vmha.manager import session_messages, watchgraph
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.sessions import Session, Sessions
+from vmha.model import HostState
 from vmha.v1 import manager_service_pb2 as ms
 
 Assignment = Mapping[str, tuple[str, ...]]
@@ -29,7 +30,7 @@ class Rounds:
         self._number = 0
         self._assignment: Assignment = {}
         self._task: asyncio.Task[None] | None = None
-        self._config = session_messages.agent_config(memory.cluster, memory.hosts)
+        self._config: ms.AgentConfig | None = None
 
     def start(self) -> None:
         """Draw the first round, and go on."""
@@ -44,11 +45,22 @@ class Rounds:
 
     def draw(self) -> None:
         """A new round now."""
-        racks = {host_id: self._memory.hosts[host_id].config.rack for host_id in self._memory.hypervisors}
+        racks = self._present()
         self._number += 1
-        self._assignment = watchgraph.draw(racks, self._memory.cluster.config.watchers, self._parts.random)
+        self._assignment = watchgraph.draw(racks, self._memory.cluster.config.watchers, self._parts.random) if racks else {}
         self._drawn(self._assignment)
         self.push_assignments()
+
+    def redraw(self) -> None:
+        """A new round, where hosts left or returned since the last one."""
+        if self._present().keys() != self._assignment.keys():
+            self.draw()
+
+    def _present(self) -> dict[str, str]:
+        """Who watches and is watched, with their racks: an evacuated host has left until it returns."""
+        hosts = self._memory.hosts
+        present = [h for h in self._memory.hypervisors if hosts[h].state is not HostState.EVACUATED]
+        return {host_id: hosts[host_id].config.rack for host_id in present}
 
     def of(self, host_id: str) -> ms.SessionAssignment:
         """A host's part of the present round."""
@@ -61,14 +73,21 @@ class Rounds:
         return f"{self._parts.run_id}/{self._number}"
 
     def push_settings(self) -> None:
-        """Tell the agents a new configuration, where there is one."""
-        config = session_messages.agent_config(self._memory.cluster, self._memory.hosts)
-        if config == self._config:
-            return
-        self._config = config
-        message = ms.ReportHealthResponse(config=config)
+        """Tell the agents the newest configuration, where they were not told yet and it is on record that they may be (R18)."""
+        memory = self._memory
+        if memory.config is not None:
+            newest = session_messages.agent_config(memory.cluster, memory.hosts, memory.config)
+            if newest != self._config:
+                self._config = newest
         for session in self._sessions.all():
-            session.send(message)
+            config = self._config_of(session.host_id)
+            if config is not None and session.config is not config:
+                session.config = config
+                session.send(ms.ReportHealthResponse(config=config))
+
+    def _config_of(self, host_id: str) -> ms.AgentConfig | None:
+        host, config = self._memory.hosts.get(host_id), self._config
+        return config if host is not None and config is not None and host.config_sent >= config.version else None
 
     def push_assignments(self) -> None:
         """Tell the agents of the present round, with the intervals and addresses of this moment."""
@@ -77,12 +96,13 @@ class Rounds:
 
     def welcome(self, session: Session, last_stored: int, *, registration_required: bool) -> ms.SessionWelcome:
         """The answer to hello."""
+        session.config = self._config_of(session.host_id)
         return ms.SessionWelcome(
             session_id=session.session_id,
             manager_id=self._parts.manager_id,
             last_stored_sequence=last_stored,
             assignment=self.of(session.host_id),
-            config=self._config,
+            config=session.config,
             registration_required=registration_required,
             cluster_id=session.cluster_id,
         )

@@ -10,6 +10,8 @@ from vmha.errors import Exhausted, FieldViolation, InvalidField, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
+from vmha.manager.config_keeper import ConfigKeeper
+from vmha.manager.contact import Contact
 from vmha.manager.duplicates import Duplicates
 from vmha.manager.heartbeats import HeartbeatDesk
 from vmha.manager.host_queues import HostQueues
@@ -19,12 +21,13 @@ from vmha.manager.parts import Parts
 from vmha.manager.refusals import foreign_host
 from vmha.manager.registration import RegistrationDesk, request_inventory
 from vmha.manager.rounds import Rounds
+from vmha.manager.safe_mode import SafeMode
 from vmha.manager.sessions import Session, Sessions
 from vmha.model import GoodbyeReason, Observation, PeerVerdict
 from vmha.rpc import validate_session
 from vmha.rpc.options import MIB
 from vmha.rpc.scalars import enum_from_proto, seconds
-from vmha.v1 import host_pb2
+from vmha.v1 import heartbeat_pb2, host_pb2
 from vmha.v1 import manager_service_pb2 as ms
 
 MAX_MESSAGE_BYTES: Final = MIB
@@ -49,10 +52,17 @@ class Cluster(Protocol):
     alarms: Alarms
     rounds: Rounds
     queues: HostQueues
+    contact: Contact
+    configs: ConfigKeeper
+    safe_mode: SafeMode
 
     @property
     def core(self) -> Core:
         """Who decides."""
+        ...
+
+    def leading(self) -> bool:
+        """Whether this manager may acknowledge and decide at this moment (R19)."""
         ...
 
     def feed(self, event: ev.Event) -> None:
@@ -70,7 +80,7 @@ class SessionDesk:
         self._inventories: dict[Session, InventoryDesk] = {}
         self._duplicates = Duplicates(parts.store, memory.cluster.cluster_id, cluster.alarms)
         self.registration = RegistrationDesk(parts.store, memory, sessions, parts.nonces, self, self._inventories)
-        self.heartbeats = HeartbeatDesk(memory, parts.nonces, self)
+        self.heartbeats = HeartbeatDesk(memory, parts.nonces, self, cluster.contact, parts.clock)
         self.registration.heartbeats = self.heartbeats
         self._closing: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Session, Any], None]] = {
@@ -105,7 +115,9 @@ class SessionDesk:
         self._store_hello(session, hello)
         welcome = self._cluster.rounds.welcome(session, last_stored, registration_required=not resumes)
         session.send(ms.ReportHealthResponse(welcome=welcome))
-        self._cluster.feed(ev.SessionOpened(host_id=session.host_id, boot_id=session.boot_id))
+        self._cluster.configs.admit(session.host_id)
+        self._cluster.safe_mode.seen(hello.store_generation)
+        self._cluster.feed(ev.SessionOpened(host_id=session.host_id, boot_id=session.boot_id, watchdog=hello.watchdog))
         if resumes:
             self._resume(session)
         session.log.info("session open", boot_id=session.boot_id, incarnation=hello.incarnation, resumed=resumes)
@@ -131,7 +143,9 @@ class SessionDesk:
             self._handlers[kind](session, getattr(message, kind))
 
     def close(self, session: Session) -> None:
-        """The stream has ended. That says nothing of the host's health."""
+        """The stream has ended. That says nothing of the host's health, but of its agent's it may."""
+        if self._cluster.sessions.is_current(session) and not session.ended.done():
+            self._cluster.feed(ev.SessionClosed(host_id=session.host_id))
         self._cluster.sessions.close(session)
         self.registration.close(session)
         inventory = self._inventories.pop(session, None)
@@ -156,9 +170,34 @@ class SessionDesk:
 
     # Life and Registrar: what the desks report
 
-    def heard(self, host_id: str, boot_id: str, *, relayed: bool) -> None:
+    def heard(self, host_id: str, boot_id: str, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
         """A heartbeat of the incarnation in force."""
-        self._cluster.feed(ev.HeartbeatReceived(host_id=host_id, boot_id=boot_id, relayed=relayed))
+        cluster = self._cluster
+        if beat.store_generation > cluster.memory.cluster.store_generation:
+            cluster.safe_mode.seen(beat.store_generation)
+        if beat.config_version and cluster.configs.confirmed(host_id, beat.config_version):
+            cluster.feed(ev.ConfigConfirmed(host_id=host_id, version=beat.config_version))
+        cluster.feed(
+            ev.HeartbeatReceived(
+                host_id=host_id,
+                boot_id=boot_id,
+                relayed=relayed,
+                self_fencing=beat.self_fencing,
+                boot_time_s=seconds(beat.boot_time),
+            )
+        )
+
+    def leading(self) -> bool:
+        """Whether this manager may acknowledge at this moment."""
+        return self._cluster.leading()
+
+    def delivered(self, host_id: str) -> None:
+        """A host was told to start what it owns: no later run of the manager need say it again."""
+
+        async def record() -> None:
+            await self._parts.store.hosts.note(self._cluster.memory.cluster.cluster_id, host_id, undelivered=False)
+
+        self._cluster.queues.put(host_id, record, until_done=True)
 
     def offer_taken(self, session: Session) -> None:
         """The first heartbeat under an offered incarnation."""
@@ -175,6 +214,7 @@ class SessionDesk:
     def registered(self, host_id: str, boot_id: str) -> None:
         """Its registration is in force."""
         self._cluster.feed(ev.RegistrationCompleted(host_id=host_id, boot_id=boot_id))
+        self._cluster.configs.review()
 
     def store_away(self) -> None:
         """Redis does not answer."""
@@ -239,17 +279,21 @@ class SessionDesk:
     def _store_hello(self, session: Session, hello: ms.AgentHello) -> None:
         memory, store = self._cluster.memory, self._parts.store
         host = memory.hosts[session.host_id]
-        if host.boot_id == hello.boot_id and host.self_fencing == hello.self_fencing:
+        if (host.boot_id, host.watchdog) == (hello.boot_id, hello.watchdog):
             return
 
         async def write() -> None:
-            record = await store.hosts.hello(session.cluster_id, session.host_id, hello.boot_id, hello.self_fencing)
+            record = await store.hosts.hello(
+                session.cluster_id, session.host_id, hello.boot_id, hello.self_fencing, hello.watchdog
+            )
             memory.put_host(record)
 
         self._cluster.queues.put(session.host_id, write, until_done=True)
 
     async def _stored(self, session: Session, seen: Seen, whole: bool) -> None:
         self._duplicates.note(session.host_id, seen, whole=whole)
+        if whole:
+            self._cluster.safe_mode.arrived(session.host_id)
         await self.registration.stored(session, seen, whole)
 
 

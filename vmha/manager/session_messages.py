@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from vmha.model import SelfFencing, VmState
+from vmha.model import VmState
 from vmha.rpc.scalars import duration, enum_to_proto
-from vmha.store.records import ClusterRecord, HostRecord, VmRecord
+from vmha.store.records import ClusterRecord, HostRecord, SafetyConfig, VmRecord
 from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1 import vm_pb2
 
@@ -44,31 +44,18 @@ def assignment(
     )
 
 
-def agent_config(cluster: ClusterRecord, hosts: Mapping[str, HostRecord]) -> ms.AgentConfig:
-    """The numbered configuration of the safety protocol (R18). All hosts are voters in this release."""
-    members = hypervisors(hosts)
-    constants = cluster.config.timers
-    timers = ms.SafetyTimers(
-        heartbeat_interval=duration(constants.heartbeat_interval_s),
-        relay_after=duration(constants.relay_after_s),
-        contact_ttl=duration(constants.contact_ttl_s),
-        certificate_window=duration(constants.certificate_window_s),
-        attest_after=duration(constants.attest_after_s),
-        ack_max_age=duration(constants.ack_max_age_s),
-        lease_duration=duration(constants.lease_duration_s),
-        kill_timeout=duration(constants.kill_timeout_s),
-        wait_duration=duration(constants.wait_duration_s),
-        request_interval=duration(constants.request_interval_s),
-    )
+def agent_config(cluster: ClusterRecord, hosts: Mapping[str, HostRecord], config: SafetyConfig) -> ms.AgentConfig:
+    """The newest configuration of the safety protocol (R18). Members and their addresses are not bound to its number."""
+    timers = {name.removesuffix("_s"): duration(value) for name, value in config.constants.items()}
     return ms.AgentConfig(
         version=cluster.config_version,
-        protection_enabled=cluster.ha_enabled,
-        members=[peer(host) for host in members.values()],
-        voter_host_ids=list(members),
-        certificate_quorum=len(members) // 2 + 1,
-        evacuation_quorum=(len(members) + 1) // 2,
-        timers=timers,
-        self_fencing=cluster.config.self_fencing is SelfFencing.DESTROY,
+        protection_enabled=config.protected,
+        members=[peer(host) for host in hypervisors(hosts).values()],
+        voter_host_ids=list(config.voters),
+        certificate_quorum=config.certificate_quorum,
+        evacuation_quorum=config.evacuation_quorum,
+        timers=ms.SafetyTimers(**timers),
+        self_fencing=config.self_fencing,
     )
 
 

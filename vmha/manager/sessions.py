@@ -28,6 +28,7 @@ class Session:
         offered: The incarnation that was offered to it; 0 when none was.
         held: Its newest heartbeat, while a decision about its host, or its registration, is on its way to the store.
         ownership_mark: How many acks had been made when the ownership update was queued; -1 when its arrival is known.
+        config: The configuration that it was sent last; None before.
         same_boot: It asked to register in a boot in which it was registered before and never given up.
     """
 
@@ -46,6 +47,7 @@ class Session:
         self.revoked_told = 0
         self.ownership_mark = -1
         self.same_boot = False
+        self.config: ms.AgentConfig | None = None
         self.outbox: asyncio.Queue[ms.ReportHealthResponse] = asyncio.Queue(OUTBOX)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.log = _log.bind(cluster_id=cluster_id, host_id=self.host_id, session_id=self.session_id)

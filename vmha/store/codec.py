@@ -166,6 +166,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         config_confirmed=_int(row, "config_confirmed"),
         agent_gone=row.get("agent_gone") == "1",
         undelivered=row.get("undelivered") == "1",
+        flaps_s=tuple(float(at) for at in json.loads(row.get("flaps") or "[]")),
     )
 
 
@@ -194,6 +195,7 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "config_confirmed": str(record.config_confirmed),
         "agent_gone": flag(record.agent_gone),
         "undelivered": flag(record.undelivered),
+        "flaps": json.dumps([f"{at:.6f}" for at in record.flaps_s]),
     }
 
 

@@ -42,6 +42,10 @@ class Incidents:
         """Forgets a suspicion."""
         await self._scripts.run("suspect_clear", cluster_id, host_id)
 
+    async def note_flap(self, cluster_id: str, host_id: str) -> None:
+        """Remembers for an hour that a host was suspected in vain (`HostRecord.flaps_s`)."""
+        await self._scripts.run("host_flap", cluster_id, host_id)
+
     async def confirm(
         self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False
     ) -> Incident | None:

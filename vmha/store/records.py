@@ -30,18 +30,25 @@ class SafetyConfig:
     """What a number of R18 stands for: it never changes under that number.
 
     Attributes:
-        enforced: The cluster is protected, and its agents destroy their VMs when their guard ends.
+        protected: Protection is switched on.
+        self_fencing: Agents of a protected cluster destroy their VMs when their guard ends.
         voters: Hosts whose word counts, sorted.
         certificate_quorum: Voters that make a certificate (C).
         evacuation_quorum: Voters in contact that an evacuation needs (E).
         constants: The constants of the safety protocol, in seconds, by configuration name.
     """
 
-    enforced: bool
+    protected: bool
+    self_fencing: bool
     voters: tuple[str, ...]
     certificate_quorum: int
     evacuation_quorum: int
     constants: Mapping[str, float]
+
+    @property
+    def enforced(self) -> bool:
+        """Whether agents that hold it destroy their VMs when their guard ends."""
+        return self.protected and self.self_fencing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +91,7 @@ class HostRecord:
         config_sent: Number of the newest configuration that it may have been sent.
         config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
         agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
+        flaps_s: When it was suspected in vain within the last hour.
         undelivered: It registered, and has not shown yet that it was told to start what it owns.
     """
 
@@ -111,6 +119,7 @@ class HostRecord:
     config_confirmed: int = 0
     agent_gone: bool = False
     undelivered: bool = False
+    flaps_s: tuple[float, ...] = ()
 
     @property
     def is_confirmed_off(self) -> bool:
