@@ -54,6 +54,8 @@ class SimRedisServer:
         """Requests that wait in a frozen server's buffers."""
         self.starts = 1
         """Counts up with each start and stop; a caller that waits for an answer across one gets an error."""
+        self.full = False
+        """maxmemory is too little to write anything."""
         self.calls = 0
         """Commands and scripts that arrived."""
         self._wall = wall
@@ -125,11 +127,6 @@ class SimRedisServer:
         """Goes back to a snapshot, as a replica does that had not seen the last writes when it took over."""
         self._db.replace(snapshot)  # type: ignore[arg-type]
 
-    @property
-    def full(self) -> bool:
-        """Whether maxmemory is too little to write anything."""
-        return 0 < int(self._settings["maxmemory"]) < _ROOMY
-
     # -- commands
 
     def execute(self, arguments: Arguments) -> Any:
@@ -185,6 +182,7 @@ class SimRedisServer:
             return [part.encode() for name in words if name in self._settings for part in (name, self._settings[name])]
         if act == b"SET":
             self._settings.update(zip(words[::2], words[1::2], strict=True))
+            self.full = 0 < int(self._settings["maxmemory"]) < _ROOMY
             return OK
         raise syntax_error()
 

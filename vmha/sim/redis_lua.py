@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -101,9 +101,11 @@ class Engine:
             return None, 2, bytes(reply)
         if list in map(type, reply) or len(reply) > PARTS:
             return self._lua_value(reply)
-        return None, 1, *(False if part is None else part for part in reply)
+        if None in reply:
+            reply = [False if part is None else part for part in reply]
+        return None, 1, *reply
 
-    def _table(self, parts: Sequence[Any]) -> Any:
+    def _table(self, parts: Sequence[Any] | dict[bytes, Any]) -> Any:
         return self._lua.table_from(parts)
 
     def _lua_value(self, value: Any) -> Any:
@@ -115,20 +117,46 @@ class Engine:
     def _decode(self, text: bytes, null: Any) -> Any:
         """cjson.decode: the value, or nil and an error."""
         try:
-            return self._decoded(json.loads(text), null)
+            value, has_null = _parsed(text)
         except ValueError as error:
             return None, f"Expected value but found invalid token: {error}".encode()
+        if has_null or not isinstance(value, dict | list):
+            return self._made(value, null)
+        return self._lua.table_from(value, recursive=True)
 
-    def _decoded(self, value: Any, null: Any) -> Any:
-        if isinstance(value, str):
-            return value.encode()
+    def _made(self, value: Any, null: Any) -> Any:
+        """A parsed value as a Lua value."""
         if isinstance(value, dict):
-            return self._table({name.encode(): self._decoded(part, null) for name, part in value.items()})  # type: ignore[arg-type]
+            return self._table({name: self._made(part, null) for name, part in value.items()})
         if isinstance(value, list):
-            return self._table([self._decoded(part, null) for part in value])
-        if value is None:
-            return null
-        return value if isinstance(value, bool) else float(value)
+            return self._table([self._made(part, null) for part in value])
+        return null if value is None else value
+
+
+@lru_cache(1024)
+def _parsed(text: bytes) -> tuple[Any, bool]:
+    """A JSON text with text as bytes and numbers as Lua has them, and whether there is a null in it.
+
+    Remembered: a script decodes the same entry several times, and the next step decodes it again. Nobody changes the value.
+    """
+    value = json.loads(text)
+    return _in_bytes(value), b"null" in text and _has_null(value)
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_null(part) for part in value.values())
+    return value is None or (isinstance(value, list) and any(_has_null(part) for part in value))
+
+
+def _in_bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, dict):
+        return {name.encode(): _in_bytes(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_in_bytes(part) for part in value]
+    return value if value is None or isinstance(value, bool) else float(value)
 
 
 def _argument(value: Any) -> bytes:

@@ -180,10 +180,7 @@ def _limit(args: Arguments, i: int) -> tuple[Limit, int]:
 
 def _trim(stream: Stream, limit: Limit) -> int:
     word, threshold, approximate = limit
-    if word == b"MAXLEN":
-        excess = len(stream.ids) - integer(threshold)
-    else:
-        excess = stream.span(_id(threshold, 0), _LAST).start
+    excess = len(stream.ids) - integer(threshold) if word == b"MAXLEN" else stream.span(_id(threshold, 0), _LAST).start
     if approximate:
         excess -= excess % NODE_ENTRIES
     return stream.drop_first(max(excess, 0))
