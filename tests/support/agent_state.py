@@ -9,6 +9,8 @@ from vmha.agent.lease_events import Kept, LeaseConfig
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State
 from vmha.agent.state_file import DiskFile
 from vmha.clock import SystemClock
+from vmha.rpc.scalars import duration
+from vmha.v1 import manager_service_pb2 as ms
 
 FAST = LeaseConfig(
     version=1,
@@ -46,3 +48,44 @@ def leased(incarnation: int, lasts_s: float = 1000.0, config: LeaseConfig = FAST
 def register(state: State, incarnation: int) -> None:
     """The host is registered, and its lease holds for long."""
     state.keep(leased(incarnation))
+
+
+class HandClock:
+    """A clock that a test sets."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        """See `Clock`."""
+        return self.time
+
+    def wall(self) -> float:
+        """See `Clock`."""
+        return self.time
+
+
+def agent_config(*peers: tuple[str, str], version: int = 1, scale: float = 1.0, protected: bool = True) -> ms.AgentConfig:
+    """The fast profile's constants, times `scale`, for h1 and `peers`, given as (host_id, agent_target)."""
+    members = [ms.Peer(host_id="h1", agent_target="127.0.0.1:1"), *(ms.Peer(host_id=h, agent_target=t) for h, t in peers)]
+    return ms.AgentConfig(
+        version=version,
+        protection_enabled=protected,
+        self_fencing=True,
+        members=members,
+        voter_host_ids=[member.host_id for member in members],
+        certificate_quorum=len(members) // 2 + 1,
+        evacuation_quorum=(len(members) + 1) // 2,
+        timers=ms.SafetyTimers(
+            heartbeat_interval=duration(0.5 * scale),
+            relay_after=duration(FAST.relay_after_s * scale),
+            contact_ttl=duration(2.0 * scale),
+            certificate_window=duration(FAST.certificate_window_s * scale),
+            attest_after=duration(FAST.attest_after_s * scale),
+            ack_max_age=duration(FAST.ack_max_age_s * scale),
+            lease_duration=duration(FAST.lease_duration_s * scale),
+            kill_timeout=duration(FAST.kill_timeout_s * scale),
+            wait_duration=duration(11.9 * scale),
+            request_interval=duration(FAST.request_interval_s * scale),
+        ),
+    )

@@ -169,14 +169,17 @@ class ScriptedManager(ManagerServiceServicer):
         own = heartbeat.own
         self.in_force = max(self.in_force, own.incarnation)
         if self.acks:
-            ack = heartbeat_pb2.HeartbeatAck(
-                host_id=own.host_id,
-                incarnation=own.incarnation,
-                sequence=own.sequence,
-                nonce=f"ack-{own.sequence}",
-                store_generation=3,
-            )
-            conversation.say(heartbeat_acks=ms.HeartbeatAcks(acks=[ack]))
+            acks = [
+                heartbeat_pb2.HeartbeatAck(
+                    host_id=beat.host_id,
+                    incarnation=beat.incarnation,
+                    sequence=beat.sequence,
+                    nonce=f"ack-{beat.host_id}-{beat.sequence}",
+                    store_generation=3,
+                )
+                for beat in (own, *heartbeat.forwarded)
+            ]
+            conversation.say(heartbeat_acks=ms.HeartbeatAcks(acks=acks))
 
     def _on_report(self, conversation: Conversation, report: ms.HealthReport) -> None:
         if self.acks:
