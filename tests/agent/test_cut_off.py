@@ -1,4 +1,4 @@
-"""Whole agents over real gRPC, cut off from their manager: peers carry, peers attest, or the VMs are stopped (R1-R4, R7, R9, R23).
+"""Whole agents over real gRPC, cut off from their manager: peers carry, peers attest, or its VMs stop (R1-R4, R7, R9, R23).
 
 The constants are a third of the fast profile's, so that a lease's end can be waited for.
 """

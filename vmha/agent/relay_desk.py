@@ -61,7 +61,7 @@ class RelayDesk:
         self._clock = identity.clock
         self._metrics = identity.metrics
         self._pending: dict[str, _Pending] = {}
-        self._waiters: set[_Waiter] = set()
+        self._waiters: dict[_Waiter, None] = {}
         self.bundle_now: Callable[[], None] = _nobody
 
     async def relay(self, request: pb.RelayHeartbeatRequest, within_s: float | None) -> pb.RelayHeartbeatResponse:
@@ -131,14 +131,14 @@ class RelayDesk:
 
     async def _ack(self, beat: heartbeat_pb2.Heartbeat, within_s: float) -> heartbeat_pb2.HeartbeatAck | None:
         waiter = _Waiter(heartbeat=beat, answered=asyncio.get_running_loop().create_future())
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             async with asyncio.timeout(within_s):
                 return await waiter.answered
         except TimeoutError:
             return None
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
 
     def _attest(self, request: pb.RelayHeartbeatRequest) -> pb.Attest:
         # Of this moment: an ack that came while the manager was waited for counts.
