@@ -83,12 +83,12 @@ class History:
     """
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
-        self._clock = clock
+        self.clock = clock
         self.lines: list[Line] = []
 
     def note(self, fact: Fact, *, host: str = "", vm: str = "", cause: str = "", **detail: Any) -> None:
         """Something happened now."""
-        self.lines.append(Line(t=self._clock(), fact=fact, host=host, vm=vm, cause=cause, detail=detail))
+        self.lines.append(Line(t=self.clock(), fact=fact, host=host, vm=vm, cause=cause, detail=detail))
 
     def of(self, *facts: Fact) -> Iterator[Line]:
         """The lines that say one of these."""

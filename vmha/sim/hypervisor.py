@@ -194,6 +194,13 @@ class SimHypervisor:
         self._tell(vm_id, DomainChange.CHANGED)
         return known
 
+    def place(self, vm_id: str, name: str, xml: str, state: str) -> None:
+        """How it is before anything happens: running, paused or shutoff."""
+        domain = self.define(vm_id, name, xml)
+        if self.up and state != "shutoff":
+            domain.state = VmState.RUNNING if state == "running" else VmState.PAUSED
+            domain.reason, domain.cause = ("booted", "initial") if state == "running" else ("user", "initial")
+
     def start(self, vm_id: str, cause: str, *, paused: bool, done: Done) -> None:
         """Create its process; takes start_s. `done` gets a HypervisorFailure, or None."""
         domain = self.domains[vm_id]
