@@ -97,8 +97,32 @@ async def test_welcome_tells_what_to_do(cluster: World) -> None:
     assert sorted(peer.host_id for peer in welcome.assignment.peers) == ["h2", "h3"]
     assert welcome.assignment.heartbeat_interval == duration(0.05)
     assert [peer.host_id for peer in welcome.config.members] == ["h1", "h2", "h3"]
-    assert (welcome.config.certificate_quorum, welcome.config.evacuation_quorum) == (2, 2)
-    assert welcome.config.protection_enabled
+    assert welcome.config.self_fencing
+    assert welcome.config.timers.wait_duration == duration(150)
+
+
+async def test_who_registered_votes(cluster: World) -> None:
+    """Each registration makes a newer configuration, whose voters are those that may speak; agents are sent it (R18)."""
+    agents = [await cluster.live(host) for host in ("h1", "h2", "h3")]
+    config = (await agents[0].next("config", lambda config: len(config.voter_host_ids) == 3)).config
+
+    assert list(config.voter_host_ids) == ["h1", "h2", "h3"] and config.protection_enabled
+    assert (config.certificate_quorum, config.evacuation_quorum) == (2, 2)
+    assert config.version == (await cluster.store.clusters.get(CLUSTER)).config_version
+    assert (await cluster.store.hosts.get(CLUSTER, "h1")).config_sent == config.version
+
+
+async def test_a_confirmed_configuration_is_on_record(cluster: World) -> None:
+    """What a heartbeat says that its host holds becomes durable: no older one need be reckoned with any more."""
+    agent = await cluster.live("h1")
+    version = (await agent.next("config", lambda config: list(config.voter_host_ids) == ["h1"])).config.version
+    await agent.heartbeat(config_version=version)
+    await agent.heartbeat(config_version=version + 7)
+
+    async def confirmed() -> bool:
+        return (await cluster.store.hosts.get(CLUSTER, "h1")).config_confirmed == version
+
+    await until(confirmed)
 
 
 async def test_get_peers_names_the_same_round(cluster: World) -> None:

@@ -51,6 +51,10 @@ class Agent:
         self.sequence = 0
         self.beat = 0
         self.nonce = ""
+        self.config = ms.AgentConfig()
+        self.self_fencing = False
+        self.watchdog = False
+        self.generation = 0
         self.acks: list[heartbeat_pb2.HeartbeatAck] = []
         self.received: list[ms.ReportHealthResponse] = []
         self.error: VmhaError | None = None
@@ -78,7 +82,14 @@ class Agent:
 
     def hello_message(self) -> ms.AgentHello:
         return ms.AgentHello(
-            host_id=self.host_id, boot_id=self.boot_id, agent_instance_id=self.instance_id, incarnation=self.incarnation
+            host_id=self.host_id,
+            boot_id=self.boot_id,
+            agent_instance_id=self.instance_id,
+            incarnation=self.incarnation,
+            config_version=self.config.version,
+            store_generation=self.generation,
+            self_fencing=self.self_fencing,
+            watchdog=self.watchdog,
         )
 
     async def send(self, **payload: Any) -> None:
@@ -124,6 +135,11 @@ class Agent:
                 if message.WhichOneof("payload") == "heartbeat_acks":
                     self.acks += message.heartbeat_acks.acks
                     self.nonce = message.heartbeat_acks.acks[-1].nonce
+                    self.generation = max(self.generation, message.heartbeat_acks.acks[-1].store_generation)
+                if message.HasField("config"):
+                    self.config = message.config
+                elif message.HasField("welcome") and message.welcome.HasField("config"):
+                    self.config = message.welcome.config
                 await self._note(message)
         except grpc.aio.AioRpcError as error:
             self.error = from_rpc_error(error)
@@ -174,9 +190,12 @@ class Agent:
         await self.send(report=ms.HealthReport(sequence=sequence, observations=observations, scout_id=scout_id))
         return sequence
 
-    def own_heartbeat(self) -> heartbeat_pb2.Heartbeat:
+    def own_heartbeat(self, *, config_version: int | None = None) -> heartbeat_pb2.Heartbeat:
         self.beat += 1
         return heartbeat_pb2.Heartbeat(
+            config_version=self.config.version if config_version is None else config_version,
+            store_generation=self.generation,
+            self_fencing=self.self_fencing,
             host_id=self.host_id,
             incarnation=self.incarnation,
             sequence=self.beat,
@@ -184,8 +203,8 @@ class Agent:
             echoed_nonce=self.nonce,
         )
 
-    async def heartbeat(self) -> int:
-        await self.send(heartbeat=ms.AgentHeartbeat(own=self.own_heartbeat()))
+    async def heartbeat(self, *, config_version: int | None = None) -> int:
+        await self.send(heartbeat=ms.AgentHeartbeat(own=self.own_heartbeat(config_version=config_version)))
         return self.beat
 
     def keep_beating(self, interval_s: float = 0.05, verdicts: Callable[[], dict[str, PeerVerdict]] | None = None) -> None:

@@ -87,7 +87,10 @@ class Rounds:
 
     def _config_of(self, host_id: str) -> ms.AgentConfig | None:
         host, config = self._memory.hosts.get(host_id), self._config
-        return config if host is not None and config is not None and host.config_sent >= config.version else None
+        if host is None or config is None:
+            return None
+        # One that never registered has no lease that a configuration could prolong.
+        return config if host.config_sent >= config.version or not (host.incarnation or host.config_confirmed) else None
 
     def push_assignments(self) -> None:
         """Tell the agents of the present round, with the intervals and addresses of this moment."""

@@ -1,0 +1,375 @@
+"""The lease rung: when a silent host's lease has run out, and everything that stands against believing it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.manager.detector_world import MANY
+from tests.manager.lease_world import LeaseWorld
+from vmha.manager import effects as fx
+from vmha.manager import events as ev
+from vmha.model import FAST_TIMERS, STANDARD_TIMERS, ClusterConfig, EvacuationState, HostState, PeerVerdict, Timers
+
+V = PeerVerdict
+DEAD = "h00"
+FAST = FAST_TIMERS
+
+
+def world(count: int = 4, *, timers: Timers = FAST, fenced: bool = False, max_down_fraction: float = 1 / 3) -> LeaseWorld:
+    """A cluster that has been in contact for a while."""
+    made = LeaseWorld(count, timers=timers, fenced=fenced, max_down_fraction=max_down_fraction)
+    made.run(2 * timers.wait_duration_s)
+    return made
+
+
+@pytest.mark.parametrize("timers", [FAST_TIMERS, STANDARD_TIMERS], ids=["fast", "standard"])
+def test_after_t_wait_of_silence_the_evacuator_is_told_once(timers: Timers) -> None:
+    """The proof comes with the first look after T_wait, not before, and only once; it carries its figures."""
+    w = world(timers=timers)
+    last = w.confirm(DEAD)
+    w.run(3 * timers.wait_duration_s)
+
+    [(at, proof)] = w.proofs(DEAD)
+    due = last + timers.wait_duration_s
+    if timers is FAST_TIMERS:
+        assert due < at <= due + 2 * timers.tick_s
+    assert proof.silent_s > timers.wait_duration_s == proof.wait_s < proof.in_contact_s
+    assert (proof.hosts_in_contact, proof.evacuation_quorum) == (3, 2)
+
+
+def test_two_hosts_evacuate_one_another() -> None:
+    """In a two-host cluster the survivor is half of it: its contact is enough."""
+    w = world(2)
+    w.confirm(DEAD)
+    w.run(FAST.wait_duration_s + 1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
+def test_without_contact_nothing_is_even_confirmed() -> None:
+    """Where the lease is the only proof, a manager that reaches fewer than E voters holds the confirmation back (design 5.5)."""
+    w = world(4, max_down_fraction=1.0)
+    w.kill("h00", "h01", "h02")
+    w.sees = dict.fromkeys(("h00", "h01", "h02"), V.TIMEOUT)
+    w.tell(ev.WatchersDrawn(assignment={host: tuple(h for h in w.hosts if h != host) for host in w.hosts}))
+    w.run(60)
+
+    assert w.of(fx.ConfirmDown) == [] and w.proofs(DEAD) == []
+
+
+def test_three_of_six_lost_at_once_are_proven_while_half_is_in_contact() -> None:
+    """|F| = E = 3 of 6 is just enough; one more silent host, and the window is bad from there on."""
+    w = world(6, max_down_fraction=1.0)
+    w.confirm("h00")
+    w.kill("h01", "h02")
+    w.run(FAST.wait_duration_s + 1)
+    assert len(w.proofs("h00")) == 1
+
+    w = world(6, max_down_fraction=1.0)
+    w.confirm("h00")
+    w.kill("h01", "h02", "h03")
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs("h00") == [] and w.held_by("h00") == "NOT_IN_CONTACT"
+
+
+def test_a_gap_of_contact_begins_the_window_anew() -> None:
+    """Contact that was lost for a moment proves nothing for T_wait more."""
+    w = world(4, max_down_fraction=1.0)
+    w.confirm(DEAD)
+    w.run(5)
+    for host in ("h01", "h02", "h03"):
+        w.beating.discard(host)
+        w.relayed.discard(host)
+    w.run(FAST.contact_ttl_s + 0.6)
+    w.beating |= {"h01", "h02", "h03"}
+    back = w.now
+    w.run(FAST.wait_duration_s - 1)
+    assert w.proofs(DEAD) == []
+    w.run(3)
+
+    [(at, _)] = w.proofs(DEAD)
+    assert at > back + FAST.wait_duration_s
+
+
+def test_a_manager_that_stood_still_begins_anew() -> None:
+    """R21: after a stall neither silence nor contact from before counts."""
+    w = world()
+    w.confirm(DEAD)
+    w.run(5)
+    w.tell(ev.LoopLagged(lag_s=2.0))
+    stalled = w.now
+    w.run(2 * FAST.wait_duration_s)
+
+    [(at, _)] = w.proofs(DEAD)
+    assert at > stalled + FAST.wait_duration_s
+
+
+# What no time heals
+
+
+def test_an_agent_that_ended_before_its_host_proves_nothing() -> None:
+    """Its session ended at once, not after seconds without an answer: nobody is left there to stop the VMs."""
+    w = world()
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "AGENT_DIED_FIRST"
+    assert [e.gone for e in w.of(fx.RecordAgent, DEAD)] == [False, True]
+
+
+def test_a_session_that_ends_long_after_the_last_heartbeat_was_cut() -> None:
+    """A host without power misses its heartbeats first; its connection is given up later."""
+    w = world()
+    w.confirm(DEAD)
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    w.run(FAST.wait_duration_s + 1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
+def test_an_agent_that_is_back_counts_again() -> None:
+    """A restarted agent's heartbeat makes good what its end said, also for a later run of the manager."""
+    w = world()
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    w.run(2)
+    w.confirm(DEAD)
+    w.run(FAST.wait_duration_s + 1)
+
+    assert len(w.proofs(DEAD)) == 1
+    assert [e.gone for e in w.of(fx.RecordAgent, DEAD)] == [False, True, False]
+
+
+def test_with_a_watchdog_a_dead_agent_is_a_dead_host() -> None:
+    """R10: the watchdog resets a host whose agent ended, so the rung holds."""
+    w = world()
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], watchdog=True))
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    w.confirm(DEAD)
+    w.run(FAST.wait_duration_s + 1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
+@pytest.mark.parametrize("verdict", [V.OK, V.REFUSED, V.DEGRADED])
+def test_a_host_that_was_reached_after_its_last_heartbeat_lost_its_agent_first(verdict: PeerVerdict) -> None:
+    """Whoever says it, credible or not; and it is on record for a later run of the manager."""
+    w = world()
+    w.lose_agent(DEAD)
+    w.run(1.0)
+    w.report("h01", **{DEAD: verdict})
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == []
+    assert w.held_by(DEAD) in {"REACHED_AFTER_LAST_HEARTBEAT", "AGENT_DIED_FIRST"}
+
+
+def test_what_a_former_run_saw_of_the_agent_still_counts() -> None:
+    """A host whose agent ended under another manager, and that this one never heard, proves nothing either."""
+    w = LeaseWorld(4, timers=FAST)
+    w.beating.discard(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    gone = ev.HostConfigured(
+        host_id=DEAD, boot_id="b", state=HostState.DOWN, incident_id="i1", agent_gone=True, self_fencing=True
+    )
+    w.tell(gone)
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "AGENT_DIED_FIRST"
+
+
+def test_a_host_that_only_a_former_run_heard_is_proven_after_t_wait_of_this_run() -> None:
+    """Its silence counts from the beginning of this run: an earlier manager may have heard it until then."""
+    w = LeaseWorld(4, timers=FAST)
+    began = w.now
+    w.kill(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    w.tell(ev.HostConfigured(host_id=DEAD, boot_id="b", state=HostState.DOWN, incident_id="i1", self_fencing=True))
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    [(at, _)] = w.proofs(DEAD)
+    assert at > began + FAST.wait_duration_s
+
+
+def test_an_agent_without_a_guard_proves_nothing() -> None:
+    """Its newest heartbeat did not say that it stops its VMs by itself."""
+    w = world()
+    w.unfenced.add(DEAD)
+    w.run(2)
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SELF_FENCING_OFF"
+
+
+def test_every_configuration_that_it_may_hold_counts() -> None:
+    """R18: one of them without self-fencing, or with voters that are not in contact, and there is no proof."""
+    w = world()
+    w.configure({1: tuple(w.hosts), 2: tuple(w.hosts)}, off=frozenset({2}), held={DEAD: (1, 2)})
+    w.run(2 * FAST.wait_duration_s)
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SELF_FENCING_OFF"
+
+    w = world()
+    w.configure({1: tuple(w.hosts), 2: ("x1", "x2", "x3")}, held={DEAD: (1, 2)})
+    w.run(2 * FAST.wait_duration_s)
+    w.kill(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.of(fx.ConfirmDown) == [] and w.held_by(DEAD) == "NOT_IN_CONTACT"
+    w.configure({1: tuple(w.hosts), 2: ("x1", "x2", "x3")}, held={DEAD: (1, 1)})
+    w.run(3)
+    assert len(w.of(fx.ConfirmDown)) == 1 and len(w.proofs(DEAD)) == 1
+
+
+@pytest.mark.parametrize("held", [(0, 0), (0, 1), (3, 4)])
+def test_what_it_holds_must_be_known(held: tuple[int, int]) -> None:
+    """A host that confirmed nothing, or something that is not on record, is not believed to be bound by anything."""
+    w = world()
+    w.core._cluster.held.clear()
+    w.configure({1: tuple(w.hosts)}, held={DEAD: held})
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "CONFIG_UNKNOWN"
+
+
+@pytest.mark.parametrize("rate", [0.9, 0.97, 1.05])
+def test_a_clock_that_runs_otherwise_is_not_believed(rate: float) -> None:
+    """A slow clock's lease lasts longer than T_wait may allow for; a fast one is as wrong."""
+    w = world()
+    w.run(60)
+    w.rates[DEAD] = rate
+    w.run(10)
+    w.rates.pop(DEAD)
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "CLOCK_SUSPECT"
+
+
+def test_clocks_within_rho_are_believed() -> None:
+    """A drift that the constants allow for costs nothing."""
+    w = world()
+    w.rates |= {DEAD: 0.9995, "h01": 1.0005}
+    w.run(3600)
+    w.confirm(DEAD)
+    w.run(FAST.wait_duration_s + 1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
+def test_when_most_clocks_seem_fast_ours_is_slow() -> None:
+    """R21: it is as if this manager had just started."""
+    w = world()
+    w.run(30)
+    w.rates |= dict.fromkeys(w.hosts, 1.1)
+    w.run(10)
+
+    assert w.core.learning(w.now)
+
+
+def test_safe_mode_gives_no_proof() -> None:
+    """R20: nothing is evacuated until everybody has said what runs; then it goes on by itself."""
+    w = world()
+    w.confirm(DEAD)
+    w.tell(ev.ClusterConfigured(config=ClusterConfig(timers=FAST), enabled=True, safe_mode=True))
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SAFE_MODE"
+    w.tell(ev.ClusterConfigured(config=ClusterConfig(timers=FAST), enabled=True))
+    w.run(1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
+def test_safe_mode_confirms_nothing() -> None:
+    """Nor is a host confirmed down meanwhile."""
+    w = world()
+    w.tell(ev.ClusterConfigured(config=ClusterConfig(timers=FAST), enabled=True, safe_mode=True))
+    w.kill(DEAD)
+    w.run(60)
+
+    assert w.of(fx.ConfirmDown) == [] and w.held_by(DEAD) == "SAFE_MODE"
+
+
+def test_a_host_that_returns_or_is_proven_otherwise_gets_no_lease_proof() -> None:
+    """What a fence proved, and what was cancelled because the host spoke, needs none."""
+    w = world()
+    w.confirm(DEAD)
+    w.advance(DEAD, EvacuationState.PLANNING)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+
+    w = world()
+    w.confirm(DEAD)
+    w.request(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+
+
+# Too few reporters
+
+
+def alone(*, fenced: bool) -> LeaseWorld:
+    """Nobody but the manager watches the dead host: its votes cannot make a quorum."""
+    w = world(6, fenced=fenced)
+    w.assignment = dict.fromkeys(w.hosts, ())
+    w.tell(ev.WatchersDrawn(assignment=w.assignment))
+    w.run(5)
+    w.kill(DEAD)
+    w.run(60)
+    return w
+
+
+def test_an_unconfirmable_host_without_a_fence_waits() -> None:
+    """Held, with an alarm: nobody could prove anything."""
+    w = alone(fenced=False)
+
+    assert w.alarms(DEAD) == {"UNCONFIRMABLE"} and w.of(fx.ConfirmDown) == []
+
+
+def test_an_unconfirmable_host_is_left_to_its_fence() -> None:
+    """With a fence device it is confirmed after its cooldown, by a fence's word alone: the lease gives none (design 4)."""
+    w = alone(fenced=True)
+
+    [confirm] = w.of(fx.ConfirmDown)
+    assert "the fence decides" in confirm.evidence
+    assert [change.reason for change in w.of(fx.ChangeState, DEAD)][-2:] == ["UNCONFIRMABLE", "CONFIRMED"]
+    w.advance(DEAD, EvacuationState.VERIFYING)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+
+
+def test_a_manager_that_reaches_nobody_leaves_nobody_to_a_fence() -> None:
+    """All silent at once is a mass failure, or our own: held, whatever the fence could do."""
+    w = world(6, fenced=True)
+    w.kill(*w.hosts)
+    w.run(120)
+
+    assert w.of(fx.ConfirmDown) == []
+
+
+# Flapping
+
+
+def test_flapping_outlives_the_manager_and_is_no_target() -> None:
+    """Vain suspicions are restored with their age; the reason of its state says that it flaps, until an hour has passed."""
+    w = LeaseWorld(4, timers=FAST)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    w.tell(ev.HostConfigured(host_id=DEAD, boot_id=w.boots[DEAD], flaps_age_s=(600.0, 30.0)))
+    w.configure({1: tuple(w.hosts)})
+    w.run(5)
+    w.kill(DEAD)
+    w.run(6)
+    w.revive(DEAD)
+    w.run(2)
+    [suspect] = w.of(fx.RecordSuspect, DEAD)
+    [healthy] = [change for change in w.of(fx.ChangeState, DEAD) if change.new is HostState.HEALTHY][-1:]
+
+    assert suspect.cooldown_s > FAST.cooldown_s
+    assert healthy.reason == "FLAPPING" and len(w.of(fx.RecordFlap, DEAD)) == 1
+    w.run(3700)
+    assert len(w.of(fx.RecordCalm, DEAD)) == 1 and w.now < MANY
