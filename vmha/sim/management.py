@@ -26,7 +26,7 @@ from vmha.sim.network import Network
 from vmha.sim.process import Machine, Process
 from vmha.sim.rpc import SimChannel
 from vmha.sim.rpc_server import SimServer
-from vmha.sim.store_tap import TappedRedis
+from vmha.sim.store_tap import ProcessRedis, TappedRedis
 from vmha.sim.wire import Wire
 from vmha.store import Store
 
@@ -54,7 +54,7 @@ class Plane:
     def store(self, process: Process) -> Store:
         """The store, as a process reaches it."""
         node = process.node
-        return Store(self.redis.client(lambda: process.require_alive() and self.network.exchange(node, STORE_NODE)))
+        return Store(ProcessRedis(self.redis, process, lambda: self.network.exchange(node, STORE_NODE)))
 
     def fail(self, what: str, error: BaseException) -> None:
         """A process ended with an error of its own."""

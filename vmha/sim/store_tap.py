@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from vmha.sim.redis_double import SimRedisServer
-from vmha.sim.timeloop import OWNER
+from vmha.sim.process import Process
+from vmha.sim.redis_double import SimRedis, SimRedisServer
 from vmha.store.events import _event
 from vmha.store.records import EventRecord
 
@@ -25,6 +26,7 @@ class TappedRedis(SimRedisServer):
         seen_incident: Told of each incident that is opened: host_id, the process that wrote it.
         leader: Whose lease was written last: manager_id and term; "" and 0 before.
         acting_term: The term under which the script at hand runs; 0: an operator, an agent or the evacuator acts.
+        caller: The process whose command is carried out.
         lease_held: Whether a lease is on record at this moment.
         wall: Its machine's wall clock.
     """
@@ -37,6 +39,7 @@ class TappedRedis(SimRedisServer):
         self.leader = ("", 0)
         self.acting_term = 0
         self.lease_held = False
+        self.caller = ""
         self.wall = wall
 
     def _plain(self, arguments: Any) -> Any:
@@ -52,7 +55,7 @@ class TappedRedis(SimRedisServer):
             elif key.endswith(_INCIDENTS):
                 lease = key.removesuffix(_INCIDENTS) + _LEADER
                 self.lease_held = super()._plain([b"EXISTS", lease]) == 1
-                self.seen_incident(arguments[2].decode(), str(getattr(OWNER.get(), "name", "")))
+                self.seen_incident(arguments[2].decode(), self.caller)
         return reply
 
     def _evalsha(self, arguments: Any) -> Any:
@@ -73,6 +76,22 @@ class TappedRedis(SimRedisServer):
         if now != self.leader:
             self.leader = now
             self.seen_leader(*now)
+
+
+class ProcessRedis(SimRedis):
+    """The client of one process: what was sent arrives, whatever becomes of it; a dead one sends nothing."""
+
+    def __init__(self, server: TappedRedis, process: Process, reachable: Callable[[], bool]) -> None:
+        super().__init__(server, reachable)
+        self._tapped, self._process = server, process
+
+    def _carry(self, act: Callable[[], Any]) -> asyncio.Future[Any]:
+        self._process.require_alive()
+        return super()._carry(act)
+
+    def _answer(self, wire: list[bytes]) -> Any:
+        self._tapped.caller = self._process.name
+        return super()._answer(wire)
 
 
 def _pairs(words: Any) -> Row:
