@@ -1,4 +1,4 @@
-"""Several managers and one store: one leads, the others say who; a killed, thawed or cut-off leader decides nothing more (R19)."""
+"""Several managers, one store: one leads, the others say who; a killed, thawed or cut-off leader decides nothing more (R19)."""
 
 from __future__ import annotations
 
@@ -87,10 +87,12 @@ class Replica:
 
     @property
     def operator(self) -> Any:
+        assert self.channel is not None
         return cs_grpc.ClusterServiceStub(self.channel)
 
     @property
     def manager(self) -> Any:
+        assert self.channel is not None
         return ms_grpc.ManagerServiceStub(self.channel)
 
     async def cluster(self) -> cluster_pb2.Cluster:

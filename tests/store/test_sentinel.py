@@ -85,13 +85,13 @@ class Plant:
 
     def _info(self, name: str) -> dict[str, str]:
         with self.client(name) as client:
-            found: dict[str, str] = client.info("replication")  # type: ignore[assignment]
+            found: dict[str, str] = client.info("replication")
             return found
 
     def _agreed(self) -> bool:
         for name in ("s1", "s2", "s3"):
             with self.client(name) as client:
-                state = client.execute_command("SENTINEL", "MASTER", "vmha")  # type: ignore[no-untyped-call]
+                state = client.execute_command("SENTINEL", "MASTER", "vmha")
                 facts = state if isinstance(state, dict) else dict(zip(state[::2], state[1::2], strict=True))
                 if (int(facts["num-slaves"]), int(facts["num-other-sentinels"])) != (1, 2):
                     return False
@@ -176,7 +176,7 @@ async def test_a_leader_whose_claim_a_failover_lost(plant: Plant, redundant: Sto
     os.kill(plant.processes["replica"].pid, signal.SIGSTOP)
     with plant.client("primary") as primary:
         # It goes on alone: what it takes in from here on is lost with it.
-        primary.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
+        primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
     first, second = (Candidate(holder=f"run-{i}", manager_id=f"m{i}", address=f"10.0.0.{i}:1") for i in (1, 2))
     lost = await redundant.leaders.claim("c1", first, 60.0)
     plant.kill("primary")

@@ -79,10 +79,7 @@ class Store:
             Unavailable: STORE_UNAVAILABLE.
         """
         with store_errors():
-            memory = await self._client.info("memory")
-        # A Redis Cluster answers for each of its nodes.
-        nodes = [memory] if "maxmemory_policy" in memory else list(memory.values())
-        policies = {str(node.get("maxmemory_policy", "unknown")) for node in nodes}
+            policies = await connection.policies(self._client)
         policy = ", ".join(sorted(policies))
         if policies != {"noeviction"}:
             raise PreconditionFailed(

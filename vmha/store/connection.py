@@ -51,6 +51,15 @@ def client(url: str, timeout_s: float) -> Redis:
         raise InvalidField([FieldViolation("redis_url", EXPECTED)]) from None
 
 
+async def policies(redis: Redis) -> set[str]:
+    """The maxmemory-policy of each server behind a client."""
+    if isinstance(redis, RedisCluster):
+        nodes = (await redis.info("memory", target_nodes=RedisCluster.ALL_NODES)).values()
+    else:
+        nodes = [await redis.info("memory")]
+    return {str(node.get("maxmemory_policy", "unknown")) for node in nodes}
+
+
 def _once_more() -> Retry:
     return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), 1, supported_errors=(exceptions.ConnectionError,))
 
