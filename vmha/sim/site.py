@@ -28,7 +28,7 @@ OLDEST_BOOT_S = 1e6
 
 
 class Site:
-    """The cluster of a scenario. Takes over the sources of randomness; `end` gives them back."""
+    """The cluster of a scenario. Takes over randomness and logs; `give_back` ends that."""
 
     def __init__(self, loop: VirtualLoop, scenario: Scenario, history: History) -> None:
         self.loop, self.scenario, self.history = loop, scenario, history
@@ -84,7 +84,7 @@ class Site:
         return [self.managers[int(which)]]
 
     def end(self) -> None:
-        """Kill every process; randomness and logs are the real ones again."""
+        """Kill every process."""
         machines = [*(host.machine for host in self.hosts.values()), *(manager.machine for manager in self.managers)]
         for host in self.hosts.values():
             host.agent_kill()
@@ -94,6 +94,9 @@ class Site:
             for process in list(machine.processes):
                 process.kill()
         self._terminal.kill()
+
+    def give_back(self) -> None:
+        """Randomness and logs are the real ones again."""
         self._silence.end()
         self.entropy.give_back()
 

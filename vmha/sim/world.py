@@ -77,6 +77,7 @@ class World:
         self._site.end()
         for _ in range(LAST_WORDS):
             await asyncio.sleep(0)
+        self._site.give_back()
 
     async def perform(self, act: Act) -> None:
         """Do an entry of the timeline.
