@@ -47,6 +47,7 @@ class Process:
         self.context = contextvars.Context()
         self.context.run(OWNER.set, self)
         self.at_end: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
         machine.processes.append(self)
 
     def __repr__(self) -> str:
@@ -59,7 +60,11 @@ class Process:
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run this as one of its tasks."""
-        return self.loop.create_task(work, name=name, context=self.context.copy())
+        task = self.loop.create_task(work, name=name, context=self.context.copy())
+        # A loop knows its tasks only weakly: one that waits for what only it knows would be collected.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def within(self, make: Callable[[], T]) -> T:
         """Call this as code of the process."""

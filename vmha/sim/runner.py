@@ -96,6 +96,8 @@ def _logged(seen: Any) -> Logged:
 
 
 def _told(context: Mapping[str, Any]) -> str:
-    error = context.get("exception")
+    error, task = context.get("exception"), context.get("task")
     text = str(context.get("message", ""))
+    if task is not None:
+        text += f" ({task.get_name()}: {task.get_coro().__qualname__})"
     return f"{text}: {type(error).__name__}: {error}" if error is not None else text
