@@ -277,6 +277,24 @@ async def test_an_ack_through_a_peer_is_an_ack() -> None:
     await host.relay.close()
 
 
+async def test_a_host_that_is_relayed_keeps_its_rhythm_until_the_manager_answers_itself() -> None:
+    """Asked again after request_interval, not after relay_after: its echoes must keep coming. A direct ack ends that."""
+    host = Asking()
+    host.identity.configure(agent_config(("h2", "p2:1"), ("h3", "p3:1"), version=2, scale=0.05))
+    host.network.answers["p2:1"] = lambda request: pb.RelayHeartbeatResponse(ack=ack_of(request.heartbeat))
+    host.relay.ask(("h2", "h3"))
+    await until(lambda: len(host.network.requests.get("p2:1", [])) >= 3, 1.0)
+    first, second, third, *_ = host.network.requests["p2:1"]
+    assert second.heartbeat.echoed_nonce == f"n{first.heartbeat.sequence}"
+    assert third.heartbeat.echoed_nonce == f"n{second.heartbeat.sequence}"
+
+    host.ack()
+    asked = len(host.network.requests["p2:1"])
+    await asyncio.sleep(0.1)
+    assert len(host.network.requests["p2:1"]) <= asked + 1
+    await host.relay.close()
+
+
 async def test_r2_a_majoritys_word_keeps_the_guard_up() -> None:
     """One of the two others attests, with oneself a majority of three: certified for the window from when it was asked."""
     host = Asking()

@@ -73,8 +73,13 @@ def broken_records() -> list[str]:
     State(file, MemoryFile(), "h1", "boot-1").keep(RECORD)
     good = json.loads(file.content or b"")
     broken = [good | {"lease": good["lease"] | {name: value}} for name, value in
-              (("latched", 1), ("lease_until", None), ("lease_until", "nan"), ("config", {"version": 1}))]  # fmt: skip
-    broken += [good | {"epochs": [1]}, good | {"config": "#"}, {k: v for k, v in good.items() if k != "fenced"}]
+              (("latched", 1), ("lease_until", None), ("lease_until", "nan"))]  # fmt: skip
+    broken += [
+        good | {"terms": {"version": 1}},
+        good | {"epochs": [1]},
+        good | {"config": "#"},
+        {k: v for k, v in good.items() if k != "fenced"},
+    ]
     return ["", "{", "[]", '{"version": 1}', '{"version": 99}', "\x00", *(json.dumps(record) for record in broken)]
 
 

@@ -29,6 +29,7 @@ class Identity:
         may_destroy: This agent may destroy VMs at all (a setting).
         watchdog: What resets the host when this agent stalls; None: nothing does.
         instance_id: New with each process.
+        is_relayed: The newest ack that counted came through a peer.
         config: The newest configuration; what an earlier process of this boot held, until another comes.
         members: The agents of the cluster: host_id -> host:port.
         terms: What the configuration says about the lease; the standard profile's constants before there is one.
@@ -45,6 +46,7 @@ class Identity:
     config: ms.AgentConfig = field(init=False)
     members: Mapping[str, str] = field(init=False)
     terms: LeaseConfig = field(init=False)
+    is_relayed: bool = False
     acked_report: int = 0
     _reports: int = 0
     _heartbeats: int = 0
@@ -136,7 +138,7 @@ class Identity:
             self_fencing=keeper.self_fencing,
         )
 
-    def accept(self, ack: heartbeat_pb2.HeartbeatAck) -> bool:
+    def accept(self, ack: heartbeat_pb2.HeartbeatAck, *, relayed: bool = False) -> bool:
         """Take an ack in, from the manager or through a peer. Returns whether it counts; the lease says."""
         if ack.host_id != self.state.host_id:
             return False
@@ -148,4 +150,5 @@ class Identity:
             return False
         self.state.saw_generation(ack.store_generation)
         self.metrics.acked(lease.kept.last_ack)
+        self.is_relayed = relayed
         return True

@@ -9,21 +9,26 @@ from typing import Any, Final
 from vmha.agent.lease_events import Kept, LeaseConfig
 
 _TIMES: Final = ("last_ack", "lease_until", "cert_until", "carried_until")
+_OTHERS: Final = ("incarnation", "leased_incarnation", "latched", "vms_gone")
 
 
 def to_json(kept: Kept) -> dict[str, Any]:
-    """Plain values. Infinite times are words: JSON has no numbers for them."""
-    fields = asdict(kept)
-    return fields | {name: _word(fields[name]) for name in _TIMES}
+    """Plain values, without the configuration. Infinite times are words: JSON has no numbers for them."""
+    fields: dict[str, Any] = {name: _word(getattr(kept, name)) for name in _TIMES}
+    return fields | {name: getattr(kept, name) for name in _OTHERS}
 
 
-def from_json(found: dict[str, Any]) -> Kept:
-    """What `to_json` made.
+def terms_to_json(config: LeaseConfig | None) -> dict[str, Any] | None:
+    """The lease's configuration as plain values: large, and seldom another one."""
+    return None if config is None else asdict(config)
+
+
+def from_json(found: dict[str, Any], config: dict[str, Any] | None) -> Kept:
+    """What `to_json` and `terms_to_json` made.
 
     Raises:
-        KeyError, TypeError, ValueError: It made something else: the record is broken, or of another release.
+        KeyError, TypeError, ValueError: They made something else: the record is broken, or of another release.
     """
-    config = found["config"]
     return Kept(
         incarnation=max(0, int(found["incarnation"])),
         leased_incarnation=int(found["leased_incarnation"]),

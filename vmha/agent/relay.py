@@ -22,16 +22,24 @@ _log = structlog.get_logger("vmha.agent")
 
 
 class Relay:
-    """Puts the same heartbeat before every voter at once; at most one question to each is under way."""
+    """Puts the same heartbeat before every voter at once; at most one question to each is under way.
+
+    The lease asks for it when acks stay away. As long as they then come through peers only, it is done in the heartbeats' rhythm:
+    the manager counts a host as in contact only while the echoes of its acks keep coming (R5).
+    """
 
     def __init__(self, identity: Identity, peers: Peers) -> None:
         self._identity = identity
         self._keeper = identity.keeper
         self._peers = peers
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._again: asyncio.TimerHandle | None = None
 
     def ask(self, hosts: tuple[str, ...]) -> None:
         """Ask these hosts now."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         beat = self._identity.heartbeat()
         if beat is None:
             return
@@ -43,6 +51,8 @@ class Relay:
 
     async def close(self) -> None:
         """Ask no more."""
+        if self._again is not None:
+            self._again.cancel()
         tasks = list(self._asking.values())
         for task in tasks:
             task.cancel()
@@ -83,9 +93,21 @@ class Relay:
         kind = answer.WhichOneof("answer") or "neither"
         self._identity.metrics.relays.labels(kind).inc()
         if kind == "ack":
-            self._identity.accept(answer.ack)
+            if self._identity.accept(answer.ack, relayed=True):
+                self._keep_the_rhythm()
         elif kind == "attest":
             self._attested(host_id, answer.attest)
+
+    def _keep_the_rhythm(self) -> None:
+        def again() -> None:
+            self._again = None
+            voters = tuple(host_id for host_id in self._identity.terms.voters if host_id != self._identity.state.host_id)
+            if self._identity.is_relayed:
+                self.ask(voters)
+
+        if self._again is None:
+            pause_s = self._identity.terms.request_interval_s
+            self._again = asyncio.get_running_loop().call_later(pause_s, again)
 
     def _attested(self, host_id: str, attest: pb.Attest) -> None:
         if attest.attester_host_id != host_id:

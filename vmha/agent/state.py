@@ -67,6 +67,7 @@ class State:
         self._tombstones: dict[str, int] = {}
         self._starting: set[str] = set()
         self._fenced: set[str] = set()
+        self._rest = ""
         self.marked = self._is_marked()
         if not self._read() and self.marked:
             _log.warning("state_lost", marker=marker.name)
@@ -111,8 +112,12 @@ class State:
 
     def keep(self, kept: Kept) -> None:
         """The lease changed."""
+        same = kept.config is self.kept.config and bool(self._rest)
         self.kept = kept
-        self._write()
+        if same:
+            self._write_lease()
+        else:
+            self._write()
 
     def joined(self, cluster_id: str) -> None:
         """A manager said which cluster this host is in."""
@@ -121,7 +126,8 @@ class State:
             self._write()
 
     def configured(self, config: bytes) -> None:
-        """A newer AgentConfig came; written with the next `keep`, which it brings about."""
+        """A newer AgentConfig came; written with the lease's new terms, which it brings about."""
+        self._rest = ""
         self.config = config
 
     def saw_generation(self, store_generation: int) -> None:
@@ -202,7 +208,7 @@ class State:
         return True
 
     def _take(self, found: dict[str, Any]) -> None:
-        kept, config = kept_record.from_json(found["lease"]), base64.b64decode(found["config"], validate=True)
+        kept, config = kept_record.from_json(found["lease"], found["terms"]), base64.b64decode(found["config"], validate=True)
         epochs, tombstones = _counters(found["epochs"]), _counters(found["tombstones"])
         starting, fenced = {str(vm_id) for vm_id in found["starting"]}, {str(vm_id) for vm_id in found["fenced"]}
         cluster_id, store_generation = str(found["cluster_id"]), int(found["store_generation"])
@@ -211,12 +217,21 @@ class State:
         self._epochs, self._tombstones, self._starting, self._fenced = epochs, tombstones, starting, fenced
 
     def _write(self) -> None:
+        self._rest = self._slow_parts()
+        self._write_lease()
+
+    def _write_lease(self) -> None:
+        # With each ack: what is large and has not changed is not spelled anew.
+        lease = json.dumps(kept_record.to_json(self.kept))
+        self._file.write(f'{{"lease": {lease}, {self._rest[1:]}'.encode())
+
+    def _slow_parts(self) -> str:
         content = {
             "version": _VERSION,
             "boot_id": self.boot_id,
             "host_id": self.host_id,
             "cluster_id": self.cluster_id,
-            "lease": kept_record.to_json(self.kept),
+            "terms": kept_record.terms_to_json(self.kept.config),
             "config": base64.b64encode(self.config).decode(),
             "store_generation": self.store_generation,
             "epochs": self._epochs,
@@ -224,7 +239,7 @@ class State:
             "starting": sorted(self._starting),
             "fenced": sorted(self._fenced),
         }
-        self._file.write(json.dumps(content).encode())
+        return json.dumps(content)
 
 
 def _counters(found: dict[str, Any]) -> dict[str, int]:

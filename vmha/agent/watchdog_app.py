@@ -133,7 +133,7 @@ class Feeder:
         try:
             found = json.loads((self._settings.state_dir / FILE_NAME).read_bytes())
             if (found["boot_id"], found["host_id"]) == (self._boot_id, self._settings.host_id):
-                return kept_record.from_json(found["lease"])
+                return kept_record.from_json(found["lease"], found["terms"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # as good as none
         return Kept(latched=True) if (self._settings.marker_dir / MARKER_NAME).exists() else None
