@@ -61,6 +61,7 @@ bench: setup ## every benchmark, side by side with its reference
 	@$(PY) -m bench.recovery
 	@$(PY) -m bench.recovery --no-fence --guests 1
 	@$(PY) -m bench.orchestration
+	@$(PY) -m bench.manager
 
 lock: ## refresh the lock files
 	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock

@@ -1,0 +1,276 @@
+"""A process full of simulated agents for bench.manager: real sessions and leases, and nothing else of an agent.
+
+Reads commands on standard input, one JSON object a line, and answers each with one on standard output:
+{"do": "reset"} begins a measurement, {"do": "report", "since": t} tells what was seen since then (CLOCK_MONOTONIC).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import grpc
+import structlog
+
+from vmha.agent import messages
+from vmha.agent.lease import Lease
+from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, Registered
+from vmha.agent.link import LEAST_BACKOFF_S, MOST_BACKOFF_S, MOST_INTERVALS
+from vmha.rpc.errors import from_rpc_error
+from vmha.rpc.options import channel_options
+from vmha.rpc.scalars import duration, seconds
+from vmha.v1 import heartbeat_pb2, host_pb2
+from vmha.v1 import manager_service_pb2 as ms
+from vmha.v1 import manager_service_pb2_grpc as ms_grpc
+
+SAMPLES = 20_000
+RAMP = 40
+"""Agents of a process that connect at the same time at the start; after a take-over all do."""
+OPTIONS = cast("list[tuple[str, object]]", [*channel_options(), ("grpc.use_local_subchannel_pool", 1)])
+"""Every agent has a connection of its own, as on a host of its own."""
+
+
+@dataclass
+class Seen:
+    """What the agents of this process saw since the last reset."""
+
+    sent: int = 0
+    acked: int = 0
+    sessions: int = 0
+    latched: int = 0
+    latencies: list[float] = field(default_factory=list)
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def note_latency(self, latency_s: float) -> None:
+        """Keeps a fair sample."""
+        self.acked += 1
+        if len(self.latencies) < SAMPLES:
+            self.latencies.append(latency_s)
+        elif (place := random.randrange(self.acked)) < SAMPLES:
+            self.latencies[place] = latency_s
+
+    def note_failure(self, reason: str) -> None:
+        """Counts sessions that ended."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+
+class SimulatedAgent:
+    """Keeps a session as vmha.agent.link does, and a lease with the real core."""
+
+    def __init__(self, host_id: str, targets: list[str], seen: Seen) -> None:
+        self.host_id = host_id
+        self.boot_id = f"boot-{host_id}"
+        self.instance_id = secrets.token_hex(16)
+        self.targets = targets
+        self.seen = seen
+        self.lease = Lease(host_id, "", None, time.monotonic())
+        self.first_ack_at = 0.0
+        self._place = 0
+        self._sequence = int(time.monotonic() * 1000)
+        self._sent: dict[int, float] = {}
+        self._interval_s = 5.0
+        self._incarnation = 0
+        self._beating: asyncio.Task[None] | None = None
+
+    async def run(self, ramp: asyncio.Semaphore) -> None:
+        """Session after session."""
+        failures, redirect = 0, ""
+        while True:
+            target = redirect or self.targets[self._place % len(self.targets)]
+            redirect = ""
+            try:
+                await self._session(target, ramp)
+                reason = "ENDED"
+            except grpc.aio.AioRpcError as error:
+                problem = from_rpc_error(error)
+                reason = problem.reason
+                redirect = problem.metadata.get("leader", "") if reason == "NOT_LEADER" else ""
+            self.seen.note_failure(reason)
+            if redirect:
+                continue
+            self._place += 1
+            first = self._interval_s
+            cap = max(first, min(MOST_BACKOFF_S, MOST_INTERVALS * first))
+            await asyncio.sleep(random.uniform(LEAST_BACKOFF_S, min(cap, first * 2 ** min(failures, 10))))
+            failures = 0 if self.lease.no_ack_age(time.monotonic()) < self._interval_s else failures + 1
+
+    async def _session(self, target: str, ramp: asyncio.Semaphore) -> None:
+        channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        try:
+            call: Any = ms_grpc.ManagerServiceStub(channel).ReportHealth()
+            async with ramp:
+                await call.write(ms.ReportHealthRequest(hello=self._hello()))
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    await self._take(call, message)
+                    if self._beating is not None:
+                        break
+            while (message := await call.read()) is not grpc.aio.EOF:
+                await self._take(call, message)
+        finally:
+            if self._beating is not None:
+                self._beating.cancel()
+                await asyncio.gather(self._beating, return_exceptions=True)
+                self._beating = None
+            await channel.close()
+
+    def _hello(self) -> ms.AgentHello:
+        return ms.AgentHello(
+            host_id=self.host_id,
+            boot_id=self.boot_id,
+            agent_instance_id=self.instance_id,
+            incarnation=self._incarnation,
+            self_fencing=self.lease.enforced,
+        )
+
+    async def _take(self, call: Any, message: ms.ReportHealthResponse) -> None:
+        kind = message.WhichOneof("payload")
+        if kind == "heartbeat_acks":
+            for ack in message.heartbeat_acks.acks:
+                self._acked(ack)
+        elif kind == "welcome":
+            self.seen.sessions += 1
+            self._interval_s = seconds(message.welcome.assignment.heartbeat_interval)
+            self.lease.cluster_id = message.welcome.cluster_id
+            self._configure(message.welcome.config)
+            if message.welcome.registration_required:
+                await call.write(ms.ReportHealthRequest(registration=ms.AgentRegistration(boot_token=secrets.token_hex(16))))
+                await self._inventory(call)
+            else:
+                self._beat(call)
+        elif kind == "config":
+            self._configure(message.config)
+        elif kind == "offer":
+            self._incarnation = message.offer.incarnation
+            self.lease.event(Registered(incarnation=self._incarnation), time.monotonic())
+            self._beat(call)
+        elif kind == "inventory_request":
+            await self._inventory(call)
+
+    def _configure(self, config: ms.AgentConfig) -> None:
+        terms = messages.lease_config(config, may_destroy=True)
+        self.lease.event(ConfigTaken(config=terms), time.monotonic())
+
+    async def _inventory(self, call: Any) -> None:
+        self._sequence += 1
+        facts = host_pb2.HostFacts(vcpus=16, memory_mib=65536, operating_system="debian-12")
+        report = ms.InventoryReport(sequence=self._sequence, full=True, host=facts)
+        await call.write(ms.ReportHealthRequest(inventory=report))
+
+    def _beat(self, call: Any) -> None:
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beats(call))
+
+    async def _beats(self, call: Any) -> None:
+        # A stream that ended is the reader's to notice.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            while True:
+                now = time.monotonic()
+                self._look(now)
+                self._sequence += 1
+                self._sent[self._sequence] = now
+                self.lease.event(HeartbeatSent(sequence=self._sequence), now)
+                self.seen.sent += 1
+                await call.write(ms.ReportHealthRequest(heartbeat=ms.AgentHeartbeat(own=self._heartbeat(now))))
+                # Spread at random: hosts do not beat in step.
+                await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))
+
+    def _heartbeat(self, now: float) -> heartbeat_pb2.Heartbeat:
+        config = self.lease.config
+        return heartbeat_pb2.Heartbeat(
+            host_id=self.host_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            agent_instance_id=self.instance_id,
+            echoed_nonce=self.lease.echo,
+            config_version=0 if config is None else config.version,
+            boot_time=duration(now),
+            self_fencing=self.lease.enforced,
+        )
+
+    def _acked(self, ack: heartbeat_pb2.HeartbeatAck) -> None:
+        now = time.monotonic()
+        self._look(now)
+        self.lease.event(AckReceived(incarnation=ack.incarnation, sequence=ack.sequence, nonce=ack.nonce), now)
+        sent = self._sent.pop(ack.sequence, None)
+        if sent is not None:
+            self.first_ack_at = self.first_ack_at or now
+            self.seen.note_latency(now - sent)
+        if len(self._sent) > 64:
+            self._sent.clear()
+
+    def _look(self, now: float) -> None:
+        before = self.lease.latched
+        self.lease.tick(now)
+        self.seen.latched += self.lease.latched and not before
+
+
+class Agents:
+    """All agents of this process."""
+
+    def __init__(self, host_ids: list[str], targets: list[str]) -> None:
+        self.seen = Seen()
+        self.agents = [SimulatedAgent(host_id, targets, self.seen) for host_id in host_ids]
+        ramp = asyncio.Semaphore(RAMP)
+        self.tasks = [asyncio.create_task(agent.run(ramp)) for agent in self.agents]
+
+    def reset(self) -> dict[str, Any]:
+        """Begin a measurement."""
+        self.seen.__init__()  # type: ignore[misc]
+        for agent in self.agents:
+            agent.first_ack_at = 0.0
+        return {"at": time.monotonic()}
+
+    def report(self) -> dict[str, Any]:
+        """What was seen since the reset; `first_acks`: when each agent had its first ack since then."""
+        for agent in self.agents:
+            agent._look(time.monotonic())
+        now = time.monotonic()
+        seen = self.seen
+        return {
+            "agents": len(self.agents),
+            "leased": sum(agent.lease.may_start(now) for agent in self.agents),
+            "first_acks": sorted(agent.first_ack_at for agent in self.agents if agent.first_ack_at),
+            "sent": seen.sent,
+            "acked": seen.acked,
+            "sessions": seen.sessions,
+            "latched": seen.latched,
+            "latencies": seen.latencies,
+            "failures": seen.failures,
+        }
+
+
+async def commands() -> AsyncIterator[dict[str, Any]]:
+    """Lines of standard input."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        yield json.loads(line)
+
+
+async def main(host_ids: list[str], targets: list[str]) -> None:
+    """Serve until standard input ends."""
+    agents = Agents(host_ids, targets)
+    async for command in commands():
+        answer = agents.reset() if command["do"] == "reset" else agents.report()
+        print(json.dumps(answer), flush=True)
+    for task in agents.tasks:
+        task.cancel()
+    await asyncio.gather(*agents.tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    first, count, size = (int(argument) for argument in sys.argv[1:4])
+    names = [f"c{number // size}-h{number % size}" for number in range(first, first + count)]
+    asyncio.run(main(names, sys.argv[4].split(",")))
