@@ -82,6 +82,12 @@ class Process:
 
     def kill(self) -> None:
         """End it at once."""
+        if self.alive:
+            self.die()
+            self._sweep(SWEEPS)
+
+    def die(self) -> None:
+        """It is dead, and its edges know; its tasks are left to whoever ends the loop."""
         if not self.alive:
             return
         self.alive = False
@@ -89,7 +95,6 @@ class Process:
         for tell in self.at_end:
             tell()
         self.at_end.clear()
-        self._sweep(SWEEPS)
 
     def _sweep(self, left: int) -> None:
         if self.loop.kill(self) and left:

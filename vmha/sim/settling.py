@@ -78,12 +78,12 @@ class Settling:
             return "nobody leads"
         if loop.memory.cluster.ha_enabled is not self._site.scenario.cluster.ha_enabled:
             return "protection"
+        if loop.learning:
+            return "LEARNING"
         snapshot = await self._store.clusters.snapshot(self._cluster_id)
         for host_id, host in self._site.hosts.items():
             if host.agent is not None and (missing := self._missing_of(host, loop, snapshot.hosts[host_id], snapshot.cluster)):
                 return f"{host_id} {missing}"
-        if loop.learning:
-            return "LEARNING"
         vms = await self._store.vms.list(self._cluster_id)
         expected = sum(self._site.hosts[vm.host].agent is not None for vm in self._site.scenario.vms)
         return "" if len(vms) == expected else f"{len(vms)} of {expected} VMs are in the inventory"

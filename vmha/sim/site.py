@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from vmha.model import Profile
 from vmha.sim.entropy import Entropy
 from vmha.sim.guest_xml import domain_xml
@@ -84,16 +86,13 @@ class Site:
         return [self.managers[int(which)]]
 
     def end(self) -> None:
-        """Kill every process."""
-        machines = [*(host.machine for host in self.hosts.values()), *(manager.machine for manager in self.managers)]
-        for host in self.hosts.values():
-            host.agent_kill()
-        for service in (*self.managers, self.evacuator):
-            service.kill()
-        for machine in machines:
+        """Every process dies, and its tasks are cancelled."""
+        for machine in self.wire.machines.values():
             for process in list(machine.processes):
-                process.kill()
-        self._terminal.kill()
+                process.die()
+        tasks = [task for task in asyncio.all_tasks(self.loop) if getattr(task, "owner", None) is not None]
+        for task in sorted(tasks, key=hash):
+            task.cancel()
 
     def give_back(self) -> None:
         """Randomness and logs are the real ones again."""

@@ -29,7 +29,7 @@ from vmha.sim.timeloop import VirtualLoop
 
 __all__ = ["Books", "Guest", "SeenEvent", "Unsettled", "World"]
 
-LAST_WORDS = 100
+LAST_WORDS = 30
 """Rounds of the loop in which killed tasks end."""
 
 
@@ -74,8 +74,8 @@ class World:
 
     async def close(self) -> None:
         """End every process and give the sources of randomness back."""
-        self._site.end()
         for _ in range(LAST_WORDS):
+            self._site.end()
             await asyncio.sleep(0)
         self._site.give_back()
 
