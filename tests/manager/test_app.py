@@ -165,3 +165,27 @@ async def test_store_away_is_unavailable_for_operators(world: World, redis_serve
 
     error = from_rpc_error(refused.value)
     assert (error.code, error.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+
+
+async def test_a_clock_that_jumps_is_told_like_a_stall() -> None:
+    """R21: wall time and CLOCK_BOOTTIME part by more than a second within a beat; a slow slew is nothing."""
+
+    class Clock(SystemClock):
+        jump_s = 0.0
+
+        def wall(self) -> float:
+            return super().wall() + self.jump_s
+
+    clock = Clock()
+    guard = LagGuard(clock)
+    heard: list[float] = []
+    guard.listen(heard.append)
+    guard.start()
+    clock.jump_s = 0.5
+    guard.check()
+    clock.jump_s = -3.0
+    guard.check()
+    guard.check()
+    await guard.close()
+
+    assert len(heard) == 1 and heard[0] == pytest.approx(3.0, abs=0.1)
