@@ -47,6 +47,8 @@ def cluster_to_proto(
         leader_manager_id=leader.manager_id,
         leader_target=leader.address,
         leader_term=leader.term,
+        safe_mode=record.safe_mode,
+        awaited_hosts=record.awaited,
     )
 
 
