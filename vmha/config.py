@@ -113,7 +113,7 @@ class ManagerSettings(ServiceSettings):
     advertise: OptionalTarget = ""
     """Where agents reach this replica, told to those that ask another; empty: the address of `listen`, or the host's name."""
     leader_lease_s: Annotated[float, Field(ge=0.5, le=60, allow_inf_nan=False)] = 3.0
-    """A leader that does not renew for this long is replaced; the same on all replicas (docs/decisions/008)."""
+    """A leader that does not renew for this long is replaced; the same on all replicas (docs/decisions/009)."""
     redis_url: RedisUrl
     evac_target: Target
     """The evacuator, as host:port."""

@@ -1,4 +1,4 @@
-"""Core: whether this manager leads a cluster (docs/safety.md, R19; docs/decisions/008).
+"""Core: whether this manager leads a cluster (docs/safety.md, R19; docs/decisions/009).
 
 The lease is a record in the store that runs out by itself. The leader counts its own time: from the SENDING of the request that
 the store granted, on its own clock, and less than the store gives it. So its time is over before anybody else's can begin,

@@ -116,11 +116,19 @@ def _by_sentinel(url: str, timeout_s: float) -> Redis:
     return Redis.from_pool(pool)
 
 
+class _Cluster(RedisCluster):
+    async def aclose(self) -> None:
+        """redis-py closes nothing while it would look for the nodes anew, as after a node's death."""
+        await super().aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):
+            await self.nodes_manager.aclose(nodes)
+
+
 def _cluster(url: str, timeout_s: float) -> Redis:
     place = _Place(url)
     if place.path or place.options:
         raise ValueError("a Redis Cluster has one database and no options")
-    found = RedisCluster(
+    found = _Cluster(
         startup_nodes=[ClusterNode(host, port) for host, port in place.nodes],
         username=place.username,
         password=place.password,
