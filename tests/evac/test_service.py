@@ -19,8 +19,9 @@ from tests.support.redis import RedisServer
 from vmha.config import EvacSettings
 from vmha.evac import app
 from vmha.evac.fencing import FenceAgents, Power
-from vmha.model import EvacuationState, HostState
+from vmha.model import EvacuationState, HostState, ProofKind
 from vmha.rpc.channel import open_channel
+from vmha.rpc.scalars import duration
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
 
@@ -267,3 +268,49 @@ async def test_health_tells_of_the_store_and_liveness_does_not(world: World, red
         assert await status("") == serving_status
         redis_server.start()
         await becomes(True)
+
+
+async def test_a_lease_proof_that_comes_later_is_news(world: World, stub: Stub) -> None:
+    """The same request with a lease proof joins, proves the death with its figures, and the VMs are moved (R16)."""
+    await world.cluster()
+    await world.vms(seen(0))
+    world.device.works = False
+    incident = await world.fail()
+    first = stub.Evacuate(request(incident))
+    await first.read()
+    await world.until(incident.incident_id, lambda r: r.state is EvacuationState.FENCE_PENDING)
+    proof = pb.LeaseProof(
+        silent_for=duration(12.5), waited=duration(11.9), in_contact_for=duration(40.0), hosts_in_contact=2, evacuation_quorum=2
+    )
+
+    second = stub.Evacuate(request(incident, lease_proof=proof))
+    await second.read()
+    record = await world.ended(incident.incident_id)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert record.proof is ProofKind.LEASE
+    assert "silent for 12.5 s" in record.lease_proof
+    assert world.device.orders == 0
+    first.cancel()
+    second.cancel()
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("lease_proof.waited", {"waited": None}),
+        ("lease_proof.silent_for", {"silent_for": duration(11.0)}),
+        ("lease_proof.hosts_in_contact", {"hosts_in_contact": 1}),
+    ],
+)
+async def test_a_lease_proof_that_proves_nothing_is_refused(world: World, stub: Stub, field: str, wrong: dict[str, Any]) -> None:
+    """Too short a silence, too few in contact: INVALID_ARGUMENT with the field."""
+    await world.cluster()
+    incident = await world.fail()
+    good = {"silent_for": duration(12.5), "waited": duration(11.9), "hosts_in_contact": 2, "evacuation_quorum": 2}
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Evacuate(request(incident, lease_proof=pb.LeaseProof(**{**good, **wrong}))).read()
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in str(refused.value.details())

@@ -35,6 +35,11 @@ class ProofDenied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProofOffered:
+    """A proof was brought from outside: the ladder is worth another climb at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanMade:
     """What was asked for has a target, an outcome, or the outcome PENDING.
 
@@ -152,6 +157,7 @@ Event = (
     Restored
     | ProofGiven
     | ProofDenied
+    | ProofOffered
     | PlanMade
     | VmClaimed
     | ClaimLost

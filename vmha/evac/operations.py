@@ -118,6 +118,7 @@ class Operations:
 
     async def _prove(self, operation: fx.ProveDeath) -> ev.Event:
         snapshot = await self.stored(lambda: self._store.clusters.snapshot(self._evacuation.cluster_id))
+        record = await self.stored(lambda: self._store.evacuations.get(*self._id))
         host = snapshot.hosts.get(self._evacuation.host_id)
         if host is None:
             return ev.ProofDenied(reason="HOST_UNKNOWN", message="the host was deleted")
@@ -126,6 +127,7 @@ class Operations:
             host=host,
             fence_epoch=self._evacuation.fence_epoch,
             device=self._edges.device,
+            lease_proof=record.lease_proof,
             ask_fence=operation.ask_fence,
         )
         return await prove(case)

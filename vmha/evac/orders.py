@@ -38,7 +38,7 @@ class Orders:
         self._store, self._supervisor = store, supervisor
 
     async def start(
-        self, cluster_id: str, host_id: str, evacuation_id: str, fence_epoch: int, leader_term: int
+        self, cluster_id: str, host_id: str, evacuation_id: str, fence_epoch: int, leader_term: int, lease_proof: str = ""
     ) -> EvacuationRecord:
         """Starts the evacuation, or joins it when the id is known already: a running one goes on whatever the cluster is set to.
 
@@ -54,8 +54,12 @@ class Orders:
             incarnation = (await self._store.evacuations.get(cluster_id, evacuation_id)).incarnation
         except NotFound:
             incarnation = (await self._confirmed_host(cluster_id, host_id, fence_epoch)).incarnation
-        record = await self._store.evacuations.start(cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term)
+        record = await self._store.evacuations.start(
+            cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term, lease_proof
+        )
         self._supervisor.ensure(record)
+        if lease_proof:
+            self._supervisor.prove_again(evacuation_id)
         return record
 
     async def _confirmed_host(self, cluster_id: str, host_id: str, fence_epoch: int) -> HostRecord:

@@ -1,7 +1,6 @@
 """The ladder of proof (design 5.3): the first rung that holds is enough; none means FENCE_PENDING.
 
-A rung is one entry of `LADDER`; the lease rung takes its place there when leases exist. Cheap rungs stand first: the
-order changes the time it takes, never the result.
+A rung is one entry of `LADDER`. Cheap rungs stand first: the order changes the time it takes, never the result.
 """
 
 from __future__ import annotations
@@ -19,12 +18,17 @@ from vmha.store.records import HostRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """The host in question, as the store knows it now, and the failure's epoch."""
+    """The host in question, as the store knows it now, and the failure's epoch.
+
+    Attributes:
+        lease_proof: The leader's word that the host's lease has run out, with its figures; empty without it.
+    """
 
     config: ClusterConfig
     host: HostRecord
     fence_epoch: int
     device: FenceDevice
+    lease_proof: str = ""
     ask_fence: bool = True
 
 
@@ -45,6 +49,13 @@ async def operators_word(case: Case) -> Answer | None:
     if not case.host.confirmed_off_by or case.host.confirmed_off_epoch != case.fence_epoch:
         return None
     return ProofGiven(kind=ProofKind.OPERATOR, message=f"{case.host.confirmed_off_by} stated that the host is off")
+
+
+async def lease(case: Case) -> Answer | None:
+    """The leader found that the host's self-fencing agent has stopped its VMs by now (R16); durable before it counts."""
+    if not case.lease_proof:
+        return None
+    return ProofGiven(kind=ProofKind.LEASE, message=case.lease_proof)
 
 
 async def fence(case: Case) -> Answer | None:
@@ -78,7 +89,7 @@ async def _order_off(case: Case, timeout_s: float) -> str:
     return ""
 
 
-LADDER: tuple[Rung, ...] = (no_proof_wanted, operators_word, fence)
+LADDER: tuple[Rung, ...] = (no_proof_wanted, operators_word, lease, fence)
 
 
 async def prove(case: Case, ladder: tuple[Rung, ...] = LADDER) -> Answer:

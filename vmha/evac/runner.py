@@ -86,6 +86,10 @@ class Runner:
         """CancelEvacuation was called in this process; others are seen with the next renewal."""
         self._put(ev.CancelRequested(reason=reason))
 
+    def prove_again(self) -> None:
+        """A proof was brought: look for it now."""
+        self._put(ev.ProofOffered())
+
     def drain(self) -> None:
         """Stop at the next step's border."""
         self._draining.set()

@@ -11,6 +11,7 @@ from vmha.clock import Clock
 from vmha.evac.orders import Orders
 from vmha.messages import evacuation_event, evacuation_to_proto, vm_entry_to_proto
 from vmha.rpc import pages, validate
+from vmha.rpc.scalars import seconds
 from vmha.store import Store
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
@@ -35,7 +36,12 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
                 yield pb.EvacuateResponse(event=event)
             return
         record = await self._orders.start(
-            request.cluster_id, request.host_id, request.request_id, request.fence_epoch, request.leader_term
+            request.cluster_id,
+            request.host_id,
+            request.request_id,
+            request.fence_epoch,
+            request.leader_term,
+            _in_words(request.lease_proof) if request.HasField("lease_proof") else "",
         )
         async for step in self._orders.follow(record.cluster_id, record.evacuation_id, max(0, record.sequence - 1)):
             yield pb.EvacuateResponse(event=evacuation_event(*step))
@@ -83,3 +89,11 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
         validate.cancel_evacuation(request)
         record = await self._orders.cancel(request.cluster_id, request.evacuation_id, request.reason)
         return pb.CancelEvacuationResponse(evacuation=evacuation_to_proto(record))
+
+
+def _in_words(proof: pb.LeaseProof) -> str:
+    return (
+        f"silent for {seconds(proof.silent_for):.1f} s, its leases end within {seconds(proof.waited):g} s;"
+        f" {proof.hosts_in_contact} voters in contact for {seconds(proof.in_contact_for):.1f} s,"
+        f" it takes {proof.evacuation_quorum}"
+    )

@@ -90,6 +90,12 @@ class Supervisor:
         if runner is not None:
             runner.cancel_requested(reason)
 
+    def prove_again(self, evacuation_id: str) -> None:
+        """Tells the runner that a proof was brought, when it is in this process; another one looks by itself."""
+        runner = self._runners.get(evacuation_id)
+        if runner is not None:
+            runner.prove_again()
+
     async def resume(self) -> int:
         """Takes up every evacuation that has not ended, of all clusters. Returns how many."""
         store, found = self._edges.store, 0

@@ -73,6 +73,8 @@ class Workflow:
                 out = self._on_restored(x, now)
             case ev.ProofGiven() | ev.ProofDenied():
                 out = self._on_proof(x, now)
+            case ev.ProofOffered():
+                self._proof_at, out = now, []
             case ev.PlanMade():
                 out = self._on_plan(x, now)
             case ev.OperatorConfirmed():

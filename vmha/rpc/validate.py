@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from vmha.rpc import convert
 from vmha.rpc.checks import Checks
+from vmha.rpc.scalars import seconds
 from vmha.v1 import agent_service_pb2 as agent
 from vmha.v1 import cluster_service_pb2 as cluster
 from vmha.v1 import evacuation_service_pb2 as evacuation
@@ -157,6 +158,12 @@ def evacuate(request: evacuation.EvacuateRequest) -> None:
         wrong.uuid("request_id", request.request_id, optional=request.validate_only)
         wrong.that(request.validate_only or request.fence_epoch >= 1, "fence_epoch", "is required and counts from 1")
         wrong.not_negative("leader_term", request.leader_term)
+        if request.HasField("lease_proof"):
+            proof = request.lease_proof
+            wrong.that(seconds(proof.waited) > 0, "lease_proof.waited", "is required")
+            wrong.that(seconds(proof.silent_for) > seconds(proof.waited), "lease_proof.silent_for", "must be longer than waited")
+            enough = proof.hosts_in_contact >= proof.evacuation_quorum >= 1
+            wrong.that(enough, "lease_proof.hosts_in_contact", "must be at least evacuation_quorum")
 
 
 def watch_evacuation(request: evacuation.WatchEvacuationRequest) -> None:

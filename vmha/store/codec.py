@@ -260,6 +260,7 @@ def evacuation(cluster_id: str, evacuation_id: str, row: Hash) -> EvacuationReco
         proof_time_s=_float(row, "proof_time_s"),
         end_time_s=_float(row, "end_time_s"),
         leader_term=_int(row, "leader_term"),
+        lease_proof=row.get("lease_proof", ""),
         cancel_requested=row.get("cancel_requested") == "1",
         counts={outcome: _int(row, f"count_{outcome.value}") for outcome in VmOutcome if _int(row, f"count_{outcome.value}")},
     )

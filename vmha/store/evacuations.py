@@ -32,12 +32,20 @@ class Evacuations:
         self._scripts = scripts
 
     async def start(
-        self, cluster_id: str, evacuation_id: str, host_id: str, fence_epoch: int, incarnation: int, leader_term: int = 0
+        self,
+        cluster_id: str,
+        evacuation_id: str,
+        host_id: str,
+        fence_epoch: int,
+        incarnation: int,
+        leader_term: int = 0,
+        lease_proof: str = "",
     ) -> EvacuationRecord:
         """Starts an evacuation in VERIFYING, or joins the one of that id.
 
         Args:
             incarnation: The registration that died; VMs that the host owns under a newer one are never claimed.
+            lease_proof: Why its lease has run out; kept from the first order that brings it.
 
         Raises:
             InvalidField: REQUEST_ID_REUSED when the id belongs to another failure.
@@ -48,7 +56,7 @@ class Evacuations:
                 seen.
         """
         [row] = await self._scripts.under(leader_term).run(
-            "evacuation_start", cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term
+            "evacuation_start", cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term, lease_proof
         )
         return codec.evacuation(cluster_id, evacuation_id, pairs(row))
 

@@ -208,6 +208,7 @@ class EvacuationRecord:
     proof_time_s: float = 0.0
     end_time_s: float = 0.0
     leader_term: int = 0
+    lease_proof: str = ""
     cancel_requested: bool = False
     counts: Mapping[VmOutcome, int] = field(default_factory=dict)
 

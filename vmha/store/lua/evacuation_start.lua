@@ -1,11 +1,13 @@
 -- uses: journal
--- ARGV: evacuation_id, host_id, fence_epoch, incarnation, leader term.
+-- ARGV: evacuation_id, host_id, fence_epoch, incarnation, leader term, the lease's proof in words or ''.
 local host_id, fence_epoch, incarnation = ARGV[2], ARGV[3], ARGV[4]
 if exists(HEAD) then
   local row = fields(HEAD)
   if row.host_id ~= host_id or num(row.fence_epoch) ~= num(fence_epoch) or num(row.incarnation) ~= num(incarnation) then
     return {'REQUEST_ID_REUSED', 'evacuation_id', ID, 'host_id', row.host_id}
   end
+  -- It comes once it holds, for an order that is known already; a word that was written stays (R16, R17).
+  if ARGV[6] ~= '' and (row.lease_proof or '') == '' then redis.call('HSET', HEAD, 'lease_proof', ARGV[6]) end
   return {'OK', redis.call('HGETALL', HEAD)}
 end
 local host = fields(K_host(host_id))
@@ -20,7 +22,8 @@ end
 local other = redis.call('HGET', K_evacuating(), host_id)
 if other and exists(K_evacuation(other)) then return {'HOST_BUSY', 'host_id', host_id, 'evacuation_id', other} end
 redis.call('HSET', HEAD, 'host_id', host_id, 'fence_epoch', fence_epoch, 'incarnation', incarnation, 'leader_term', ARGV[5],
-  'state', 'VERIFYING', 'reason', '', 'message', '', 'proof', 'UNSPECIFIED', 'start_time_s', NOW, 'sequence', '0')
+  'state', 'VERIFYING', 'reason', '', 'message', '', 'proof', 'UNSPECIFIED', 'start_time_s', NOW, 'sequence', '0',
+  'lease_proof', ARGV[6])
 redis.call('HSET', K_evacuating(), host_id, ID)
 for _, old in ipairs(redis.call('ZRANGE', K_evacuations(), 0, 9)) do
   local full = redis.call('ZCARD', K_evacuations()) >= EVACUATIONS_KEPT
