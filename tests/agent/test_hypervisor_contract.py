@@ -1,4 +1,4 @@
-"""What every LocalHypervisor promises, tried on libvirt's test driver and on the double that other tests use."""
+"""What every LocalHypervisor promises, tried on libvirt's test driver, on the double of other tests and on the simulated one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from tests.agent.conftest import VM1, VM2, VM3, running
-from tests.support.hypervisor import MemoryHypervisor, domain_xml
+from tests.support.hypervisor import FACTS, MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.hypervisor import DomainChange, HypervisorRefused, LocalHypervisor
 from vmha.agent.libvirt_connection import Connection
@@ -21,6 +21,9 @@ from vmha.clock import SystemClock
 from vmha.domain_xml import parse_domain
 from vmha.errors import NotFound, Unavailable
 from vmha.model import VmState
+from vmha.sim.history import History
+from vmha.sim.hypervisor import SimHypervisor, Site
+from vmha.sim.hypervisor_ports import SimLocalHypervisor
 
 
 class Operator(Protocol):
@@ -90,6 +93,43 @@ class Memory:
         self._hypervisor.user_undefines(vm_id)
 
 
+class Simulated:
+    """virsh on a simulated host."""
+
+    def __init__(self, hypervisor: SimHypervisor) -> None:
+        self._hypervisor = hypervisor
+
+    def define(self, name: str, vm_id: str, *, autostart: bool = False) -> None:
+        self._hypervisor.define(vm_id, name, domain_xml(name, vm_id)).autostart = autostart
+
+    def start(self, vm_id: str) -> None:
+        domain = self._hypervisor.domains[vm_id]
+        self._hypervisor._enter(domain, VmState.RUNNING, "booted", "operator")
+
+    def pause(self, vm_id: str) -> None:
+        self._hypervisor.pause(self._hypervisor.domains[vm_id])
+
+    def destroy(self, vm_id: str) -> None:
+        self._hypervisor.stop(self._hypervisor.domains[vm_id], "operator")
+
+    def undefine(self, vm_id: str) -> None:
+        self._hypervisor.undefine(self._hypervisor.domains[vm_id])
+
+
+class Immortal:
+    """A process that is never killed."""
+
+    def require_alive(self) -> bool:
+        return True
+
+
+def simulated() -> tuple[SimLocalHypervisor, Simulated]:
+    """A simulated host's hypervisor, as its agent sees it."""
+    site = Site(loop=asyncio.get_running_loop(), history=History(), start_s=0.0)
+    hypervisor = SimHypervisor("h1", site, FACTS)
+    return SimLocalHypervisor(hypervisor, Immortal()), Simulated(hypervisor)
+
+
 class Ear:
     """A Watcher that remembers."""
 
@@ -110,7 +150,7 @@ class Ear:
 Rig = tuple[LocalHypervisor, Operator, Ear]
 
 
-@pytest.fixture(params=["memory", "libvirt"])
+@pytest.fixture(params=["memory", "libvirt", "simulated"])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """A connected hypervisor without domains."""
     ear = Ear()
@@ -118,6 +158,8 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         memory = MemoryHypervisor()
         hypervisor: LocalHypervisor = memory
         operator: Operator = Memory(memory)
+    elif request.param == "simulated":
+        hypervisor, operator = simulated()
     else:
         hypervisor = LibvirtPort("test:///default", Metrics(SystemClock()))
         operator = TestDriver()

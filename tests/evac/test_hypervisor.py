@@ -1,11 +1,11 @@
-"""The contract of RemoteHypervisor, kept by the double and by the real adapter on libvirt's test driver."""
+"""The contract of RemoteHypervisor, kept by the double, the simulated one and the real adapter on libvirt's test driver."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +14,14 @@ import pytest
 
 from tests.evac.doubles import FakeHypervisor
 from tests.evac.world import domain_xml, vm_uuid
+from tests.support.hypervisor import FACTS
 from vmha.clock import SystemClock
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused, RemoteHypervisor
 from vmha.evac.libvirt_hypervisor import LibvirtHypervisor, _shown
 from vmha.model import VmState
+from vmha.sim.history import History
+from vmha.sim.hypervisor import SimHypervisor, Site
+from vmha.sim.hypervisor_ports import SimRemoteHypervisor
 
 VM = vm_uuid(1)
 XML = domain_xml(VM, "vm1")
@@ -33,9 +37,27 @@ def node_uri(folder: Path) -> str:
     return f"test://{node}"
 
 
-@pytest.fixture(params=["double", "libvirt"])
-def hypervisor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteHypervisor]:
-    made: RemoteHypervisor = FakeHypervisor() if request.param == "double" else LibvirtHypervisor(node_uri(tmp_path))
+class Immortal:
+    """A process that is never killed."""
+
+    def require_alive(self) -> bool:
+        return True
+
+
+def simulated() -> SimRemoteHypervisor:
+    """A simulated host's hypervisor, as the evacuator sees it."""
+    site = Site(loop=asyncio.get_running_loop(), history=History(), start_s=0.0)
+    return SimRemoteHypervisor(SimHypervisor("h1", site, FACTS), Immortal(), lambda: True)
+
+
+@pytest.fixture(params=["double", "simulated", "libvirt"])
+async def hypervisor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RemoteHypervisor]:
+    makers: dict[str, Callable[[], RemoteHypervisor]] = {
+        "double": FakeHypervisor,
+        "simulated": simulated,
+        "libvirt": lambda: LibvirtHypervisor(node_uri(tmp_path)),
+    }
+    made = makers[request.param]()
     yield made
     made.close()
 
@@ -44,6 +66,8 @@ def resume(hypervisor: RemoteHypervisor, vm_id: str) -> None:
     """What the target's agent does."""
     if isinstance(hypervisor, FakeHypervisor):
         hypervisor.resume(vm_id)
+    elif isinstance(hypervisor, SimRemoteHypervisor):
+        hypervisor._hypervisor.resume(hypervisor._hypervisor.domains[vm_id])
     else:
         cast("Any", hypervisor)._connection.lookupByUUIDString(vm_id).resume()
 
