@@ -163,3 +163,14 @@ async def test_a_deleted_cluster_has_no_leader(store: Store) -> None:
         await store.leaders.renew(C, ONE, 3.0, won.term)
 
     assert (await store.leaders.get(C)).term == 0
+
+
+async def test_a_lost_cluster_is_first_led_by_who_led_it_last(store: Store, redis_home: RedisHome) -> None:
+    """Its memory is the newest. Another one leads it only when it insists."""
+    await store.leaders.claim(C, ONE, 3.0)
+    redis_home.restart_empty()
+    other = await store.leaders.claim(C, TWO, 3.0, lost_too=False)
+    insisting = await store.leaders.claim(C, TWO, 3.0, lost_too=True)
+
+    assert (other.won, other.leader.manager_id, other.ttl_s) == (False, "", 3.0)
+    assert insisting.won

@@ -164,8 +164,8 @@ class Discovery:
             try:
                 snapshot = await self._parts.store.clusters.snapshot(cluster_id)
             except NotFound:
-                if seat is not None and not await self._restore(seat):
-                    await self._forget(cluster_id)
+                if seat is not None:
+                    await self._missed(seat)
                 return
             if seat is None:
                 new = seat = Seat(self._parts, snapshot, self._candidate, self._lease_s, changing)
@@ -177,23 +177,17 @@ class Discovery:
         if new is not None:
             await new.lease.start()
 
-    async def _restore(self, seat: Seat) -> bool:
-        """Puts a lost cluster back: who led it last, for it knows most. False: the cluster was deleted on purpose."""
-        memory, cluster_id = seat.memory, seat.cluster_id
-        if not seat.lease.was_last:
-            return not await self._parts.store.clusters.was_deleted(cluster_id)
-        hosts = [memory.hosts[host_id] for host_id in sorted(memory.hosts)]
-        try:
-            await self._parts.store.clusters.restore(memory.cluster, hosts, memory.groups.values(), memory.configs)
-        except NotFound:
-            return False
-        snapshot = await self._parts.store.clusters.snapshot(cluster_id)
-        message = f"The store came back without cluster {cluster_id}; its configuration was restored from memory."
-        if memory.incidents:
-            message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."
-        seat.lost(message)
-        seat.take(snapshot)
-        return True
+    async def _missed(self, seat: Seat) -> None:
+        """The store does not hold a cluster any more: its leader puts it back, unless it was deleted on purpose."""
+        if seat.lease.held:
+            try:
+                seat.take(await seat.restore())
+            except NotFound:
+                await self._forget(seat.cluster_id)
+        elif await self._parts.store.clusters.was_deleted(seat.cluster_id):
+            await self._forget(seat.cluster_id)
+        else:
+            seat.missing()
 
     async def _forget(self, cluster_id: str) -> None:
         seat = self._seats.pop(cluster_id)

@@ -55,6 +55,10 @@ class Office(Protocol):
         """Lay it down: the mandate does not hold any more."""
         ...
 
+    def insists(self) -> bool:
+        """Whether it would lead a cluster that the store has lost, though another replica led it last."""
+        ...
+
     def view(self) -> LeaderView | None:
         """What other replicas are to show."""
         ...
@@ -116,20 +120,25 @@ class LeaderLease:
 
     @property
     def was_last(self) -> bool:
-        """Whether this replica knows of no leader after itself."""
+        """Whether this replica led, and knows of no leader after itself."""
         return 0 < self._core.term == self._core.newest_term
+
+    @property
+    def held(self) -> bool:
+        """Whether this replica leads now."""
+        return self._core.leads(self._clock.now())
 
     @property
     def leader(self) -> LeaderRecord:
         """Who leads, as far as this replica knows; nobody, while it does not."""
-        if self._core.leads(self._clock.now()):
+        if self.held:
             candidate = self._candidate
             return LeaderRecord(term=self._core.term, manager_id=candidate.manager_id, address=candidate.address)
         return self._others
 
     async def resign(self) -> None:
         """Lead no more, so that another may begin at once. What the office holds open stays open until `close`."""
-        term = self._core.term if self._core.leads(self._clock.now()) else 0
+        term = self._core.term if self.held else 0
         self._feed(Resigned())
         if self._asking is not None:
             # It could be carried out after the release, and hold the lease for nobody.
@@ -218,7 +227,8 @@ class LeaderLease:
     async def _send(self, effect: Claim | Renew) -> LeaseAnswer:
         leaders, cluster_id, candidate = self._store.leaders, self._cluster_id, self._candidate
         if isinstance(effect, Claim):
-            return await leaders.claim(cluster_id, candidate, self._lease_s, above_term=effect.above_term)
+            lost_too = self.was_last or self._office.insists()
+            return await leaders.claim(cluster_id, candidate, self._lease_s, above_term=effect.above_term, lost_too=lost_too)
         return await leaders.renew(cluster_id, candidate, self._lease_s, effect.term, self._office.view())
 
     def _told(self, answer: LeaseAnswer) -> Event:

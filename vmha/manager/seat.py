@@ -19,6 +19,8 @@ from vmha.store.leaders import Candidate, LeaderView
 from vmha.store.records import ClusterSnapshot
 from vmha.v1 import manager_service_pb2 as ms
 
+INSIST_LEASES: Final = 2.0
+"""So many leases after a cluster was lost its last leader counts as gone, too."""
 OLDER: Final = "The store came back with an older state."
 
 _log = structlog.get_logger("vmha.manager")
@@ -41,6 +43,8 @@ class Seat:
         self._parts = parts
         self._drawn: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
         self._lost = ""
+        self._lease_s = lease_s
+        self._missing_s: float | None = None
         self._generation = snapshot.cluster.store_generation
         self.memory = ClusterMemory.of(snapshot)
         self.cluster_id = snapshot.cluster.cluster_id
@@ -63,7 +67,10 @@ class Seat:
         """Read all that a leader goes on from, under the new term, and decide from now on."""
         async with self._changing:
             parts = self._parts.under(mandate.term)
-            snapshot = await parts.store.clusters.snapshot(self.cluster_id)
+            try:
+                snapshot = await parts.store.clusters.snapshot(self.cluster_id)
+            except NotFound:
+                snapshot = await self.restore()
             incidents = await parts.store.incidents.open(self.cluster_id)
             suspects = await parts.store.incidents.suspects(self.cluster_id)
             if snapshot.cluster.store_generation < self._generation:
@@ -81,6 +88,10 @@ class Seat:
             self._generation = max(self._generation, loop.memory.cluster.store_generation)
             await loop.close(not_leader(self.cluster_id, self.lease.leader))
 
+    def insists(self) -> bool:
+        """Long enough after the store lost the cluster: who led it last is not there to restore it."""
+        return self._missing_s is not None and self._parts.clock.now() - self._missing_s > INSIST_LEASES * self._lease_s
+
     def view(self) -> LeaderView | None:
         """What followers show."""
         if self.loop is None:
@@ -89,8 +100,30 @@ class Seat:
 
     # What the store says
 
+    def missing(self) -> None:
+        """The store does not hold the cluster, and nobody deleted it."""
+        if self._missing_s is None:
+            self._missing_s = self._parts.clock.now()
+
+    async def restore(self) -> ClusterSnapshot:
+        """Put a lost cluster back from memory, which only its leader does, and learn anew.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN, it was deleted on purpose.
+            Unavailable: STORE_UNAVAILABLE.
+        """
+        memory, clusters = self.memory, self._parts.store.clusters
+        hosts = [memory.hosts[host_id] for host_id in sorted(memory.hosts)]
+        await clusters.restore(memory.cluster, hosts, memory.groups.values(), memory.configs)
+        message = f"The store came back without cluster {self.cluster_id}; its configuration was restored from memory."
+        if memory.incidents:
+            message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."
+        self.lost(message)
+        return await clusters.snapshot(self.cluster_id)
+
     def take(self, snapshot: ClusterSnapshot) -> None:
         """Take in a newer state of the store; one with an older generation means that it has lost writes (R20)."""
+        self._missing_s = None
         generation = snapshot.cluster.store_generation
         if self.loop is None:
             self._generation = max(generation, self._generation)

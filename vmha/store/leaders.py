@@ -67,13 +67,20 @@ class Leaders:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
-    async def claim(self, cluster_id: str, candidate: Candidate, lease_s: float, *, above_term: int = 0) -> LeaseAnswer:
+    async def claim(
+        self, cluster_id: str, candidate: Candidate, lease_s: float, *, above_term: int = 0, lost_too: bool = True
+    ) -> LeaseAnswer:
         """Takes the lead when nobody else holds it, under a term above `above_term` and all that were ever given.
+
+        Args:
+            lost_too: Also of a cluster that the store has lost; the leader will restore it from memory.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN when it was deleted on purpose.
         """
-        return _answer(await self._scripts.run("leader_claim", cluster_id, *_who(candidate, lease_s), above_term))
+        return _answer(
+            await self._scripts.run("leader_claim", cluster_id, *_who(candidate, lease_s), above_term, codec.flag(lost_too))
+        )
 
     async def renew(
         self, cluster_id: str, candidate: Candidate, lease_s: float, term: int, view: LeaderView | None = None
