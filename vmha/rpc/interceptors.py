@@ -106,6 +106,8 @@ async def _deadline(limit_s: float | None) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _guarded(method: str, context: Context) -> AsyncIterator[None]:
     started = asyncio.get_running_loop().time()
+    # Asked now: a stream's generator may be closed after its call is gone, and then peer() is a segmentation fault (grpc 1.83).
+    peer = context.peer()
     outcome: VmhaError | None = None
     try:
         yield
@@ -125,11 +127,11 @@ async def _guarded(method: str, context: Context) -> AsyncIterator[None]:
     except Exception as error:
         outcome = _expected(error)
         if outcome is None:
-            _log.exception("handler failed", method=method, peer=context.peer())
+            _log.exception("handler failed", method=method, peer=peer)
             outcome = VmhaError("INTERNAL_ERROR", "internal error; the server's log has the details")
         await _abort(context, outcome, cause=error)
     finally:
-        _access(method, context, outcome, asyncio.get_running_loop().time() - started)
+        _access(method, peer, outcome, asyncio.get_running_loop().time() - started)
 
 
 def _expected(error: Exception) -> VmhaError | None:
@@ -152,16 +154,16 @@ async def _abort(context: Context, error: VmhaError, cause: Exception | None = N
     raise AssertionError("abort returned") from cause
 
 
-def _access(method: str, context: Context, outcome: VmhaError | None, duration_s: float) -> None:
+def _access(method: str, peer: str, outcome: VmhaError | None, duration_s: float) -> None:
     if method.startswith(_QUIET):
         return
     if outcome is None:
-        _log.debug("call", method=method, peer=context.peer(), duration_s=round(duration_s, 4))
+        _log.debug("call", method=method, peer=peer, duration_s=round(duration_s, 4))
     else:
         _log.info(
             "call refused",
             method=method,
-            peer=context.peer(),
+            peer=peer,
             code=outcome.code,
             reason=outcome.reason,
             message=outcome.message,
