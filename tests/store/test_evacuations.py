@@ -11,7 +11,7 @@ import pytest
 from tests.store.ways import RUNNER, C, planned, started
 from tests.support.failures import confirm_down, register, running
 from vmha.errors import Aborted, InvalidField, NotFound, VmhaError
-from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.model import EvacuationState, HostState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store import Store
 from vmha.store.records import VmEntry
 
@@ -96,7 +96,8 @@ async def test_steps_count_up_without_a_gap_and_keep_the_counters(store: Store) 
         [history[3].vm, history[5].vm, again], key=lambda e: e.vm_id if e else ""
     )
     kinds = [event.kind for event in await store.events.read(C, 0)]
-    assert kinds == ["evacuation_state_change"] * 2 + ["vm_evacuation_change"] * 4 + ["evacuation_state_change"]
+    proven = ["host_state_change", "evacuation_state_change"]
+    assert kinds == ["evacuation_state_change", *proven] + ["vm_evacuation_change"] * 4 + ["evacuation_state_change"]
 
 
 async def test_an_outcome_is_final(store: Store) -> None:
@@ -282,3 +283,17 @@ async def test_steps_stay_cheap_in_a_long_journal(store: Store) -> None:
 
     assert took[-1] < 2 * max(took[0], min(took))
     assert min(took) / 100 < 0.002
+
+
+async def test_the_proof_is_told_with_its_rung_before_anything_starts(store: Store) -> None:
+    """The event that a host is FENCED is written with the proof, once; what led up to it is not told after it."""
+    incident, _ = await started(store, ["v1"])
+    name, detail = incident.incident_id, {"host_id": "h1", "reason": "FENCE"}
+    await store.evacuations.advance(C, name, RUNNER, EvacuationState.PLANNING, proof=ProofKind.FENCE, message="off twice")
+    for state in (HostState.FENCING, HostState.FENCED, HostState.EVACUATING):
+        await store.events.tell_host_state(C, "h1", state, {**detail, "new_state": f"HOST_STATE_{state}"}, incident_id=name)
+
+    told = [event for event in await store.events.read(C, 0) if event.kind == "host_state_change"]
+
+    assert [event.detail["new_state"] for event in told] == ["HOST_STATE_FENCED", "HOST_STATE_EVACUATING"]
+    assert (told[0].detail["reason"], told[0].actor, told[0].incident_id) == ("FENCE", "evac", name)

@@ -314,8 +314,8 @@ class Executor:
             self._answers.settled(effect.host_id)
 
         async def tell() -> None:
-            await self._parts.store.events.append(
-                self._cluster_id, "host_state_change", detail, incident_id=effect.incident_id, actor="manager"
+            await self._parts.store.events.tell_host_state(
+                self._cluster_id, effect.host_id, effect.new, detail, incident_id=effect.incident_id
             )
 
         self._queues.put(effect.host_id, write, until_done=True)

@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from vmha.errors import OutOfRange
-from vmha.model import VmOutcome
+from vmha.model import HostState, VmOutcome
 from vmha.store import codec, keys
 from vmha.store.records import EvacuationRecord, EventRecord, VmEntry
 from vmha.store.scripts import Scripts, store_errors
@@ -48,6 +48,16 @@ class Events:
             "event_append", cluster_id, uuid.uuid4().hex, kind, incident_id, actor, json.dumps(detail, separators=(",", ":"))
         )
         return int(revision)
+
+    async def tell_host_state(
+        self, cluster_id: str, host_id: str, new_state: HostState, detail: Mapping[str, object], *, incident_id: str
+    ) -> None:
+        """Appends a host's change of state in an incident; from the proof of its death on, nothing of what led up to it.
+
+        FENCED is told once: the evacuator does it with its proof, so that it stands before every start elsewhere.
+        """
+        text = json.dumps(detail, separators=(",", ":"))
+        await self._scripts.run("host_tell", cluster_id, uuid.uuid4().hex, host_id, incident_id, "manager", new_state.value, text)
 
     async def read(self, cluster_id: str, after_revision: int, *, limit: int = 500) -> list[EventRecord]:
         """Events after a revision, the oldest first; 0 means all that are kept.

@@ -1,4 +1,5 @@
 -- uses: journal
+-- uses: fenced
 -- ARGV: evacuation_id, runner, state, terminal (1 or 0), reason, message, proof or ''.
 local state, terminal, reason, message, proof = ARGV[3], ARGV[4] == '1', ARGV[5], ARGV[6], ARGV[7]
 local row = fields(HEAD)
@@ -9,7 +10,13 @@ if same then return {'OK', redis.call('HGETALL', HEAD)} end
 redis.call('HSET', HEAD, 'state', state, 'reason', reason, 'message', message)
 if proof ~= '' and proof ~= row.proof then
   redis.call('HSET', HEAD, 'proof', proof)
-  if row.proof == 'UNSPECIFIED' then redis.call('HSET', HEAD, 'proof_time_s', NOW) end
+  if row.proof == 'UNSPECIFIED' then
+    redis.call('HSET', HEAD, 'proof_time_s', NOW)
+    local old = get(K_host(row.host_id), 'state')
+    local detail = {host_id = row.host_id, old_state = 'HOST_STATE_' .. (old ~= '' and old or 'UNKNOWN'),
+      new_state = 'HOST_STATE_FENCED', reason = proof, message = message}
+    tell_host_state(row.host_id, ID, 'evac', 'FENCED', cjson.encode(detail))
+  end
 end
 if terminal then redis.call('HSET', HEAD, 'ended', '1', 'end_time_s', NOW) end
 record('')
