@@ -26,7 +26,7 @@ def test_a_scenario_shows_what_it_promises(name: str) -> None:
 
     outcome = run(made)
 
-    assert differences(json.loads(outcome.text), expected, made.until) == []
+    assert "\n".join(differences(json.loads(outcome.text), expected, made.until)) == ""
 
 
 @pytest.mark.parametrize("name", NAMES)

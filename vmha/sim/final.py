@@ -60,6 +60,7 @@ class Guest(Protocol):
 
 
 _RUNS: Final = {VmState.RUNNING: "running", VmState.PAUSED: "paused", VmState.AWAITING_ADMISSION: "paused"}
+_WAITS: Final = frozenset({"PENDING", "FAILED", "SKIPPED"})
 _SHOULD_RUN: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
 
 
@@ -87,7 +88,7 @@ def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History) -> 
     wanted = record.desired_state in _SHOULD_RUN if record else vm.state != "shutoff"
     entries = books.entries.get(vm.id, ())
     reason = entries[-1].reason if entries and outcome not in {"MOVED", "RESTARTED", "REBUILT", "NONE"} else ""
-    if not here and wanted and not reason:
+    if not reason and (outcome in _WAITS or (not here and wanted)):
         reason = _why_not(books, owner, record)
     return {"host": host, "state": state, "outcome": outcome, "reason": reason}
 
