@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,6 +35,17 @@ def search(
     Raises:
         MemoryError: More than `limit` states: not a proof.
     """
+    # Millions of tuples and no cycle among them: looking for some takes a fifth of the time.
+    gc.disable()
+    try:
+        return _search(starts, successors, broken, limit)
+    finally:
+        gc.enable()
+
+
+def _search(
+    starts: Iterable[S], successors: Callable[[S], Iterable[tuple[str, S]]], broken: Callable[[S], bool], limit: int
+) -> Found[S]:
     seen: dict[S, tuple[S, str] | None] = dict.fromkeys(starts)
     layer = list(seen)
     while layer:
