@@ -72,6 +72,19 @@ def test_three_of_six_lost_at_once_are_proven_while_half_is_in_contact() -> None
     assert w.proofs("h00") == [] and w.held_by("h00") == "NOT_IN_CONTACT"
 
 
+def test_hosts_that_fall_silent_together_are_held_together() -> None:
+    """Design 5.5: half of six lose power; without a cooldown the first to be judged is not taken for the only one."""
+    for fenced in (False, True):
+        w = world(6, fenced=fenced)
+        w.kill("h00", "h01", "h02")
+        w.run(60)
+
+        assert w.of(fx.ConfirmDown) == []
+        w.revive("h01", "h02")
+        w.run(10)
+        assert [confirm.host_id for confirm in w.of(fx.ConfirmDown)] == ["h00"]
+
+
 def test_a_gap_of_contact_begins_the_window_anew() -> None:
     """Contact that was lost for a moment proves nothing for T_wait more."""
     w = world(4, max_down_fraction=1.0)

@@ -13,6 +13,9 @@ from vmha.manager.hostview import PROVEN_DEAD, HostView
 from vmha.manager.votes import Tally, Votes, Weights, quorum
 from vmha.model import ClusterConfig, HostState, PeerVerdict
 
+SILENCE = frozenset({None, PeerVerdict.TIMEOUT})
+"""What our own probe of a silent host says, or does not say yet."""
+
 
 @dataclass(slots=True)
 class ClusterView:
@@ -119,6 +122,22 @@ class ClusterView:
     def down(self) -> int:
         """How many hosts count as down, from SUSPECT on."""
         return sum(self.census[state] for state in COUNTED_DOWN)
+
+    def silent(self, now: float) -> int:
+        """How many hosts meet silence at once: those that count as down, and those that are stale and not judged yet.
+
+        Of hosts that lose power together the first is judged a moment before the others; it must not be taken for the only one.
+        """
+        unjudged = (
+            host
+            for host in self.hosts.values()
+            if host.state not in COUNTED_DOWN
+            and host.state is not HostState.AGENT_LOST
+            and self.is_stale(host, now)
+            and not self.is_planned(host, now)
+            and self.fresh_probe(host, now) in SILENCE
+        )
+        return self.down() + sum(1 for _ in unjudged)
 
     def fresh_probe(self, host: HostView, now: float) -> PeerVerdict | None:
         """The manager's own probe, while it is young enough to count and was made after the host fell silent."""

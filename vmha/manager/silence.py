@@ -125,7 +125,7 @@ def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidenc
         # It came back while its last evacuation only waited for room, and is gone again: the store knows one incident of it.
         host.held = "INCIDENT_OPEN"
         return []
-    down, members = cluster.down(), cluster.members()
+    down, members = cluster.silent(now), cluster.members()
     host.held = cluster.guard.held(down, members, now)
     if host.held == "MASS_FAILURE_HELD":
         text = f"{down} hosts are silent at once; at most {cluster.guard.limit(members)} are recovered at a time"
