@@ -321,6 +321,22 @@ async def test_a_start_that_does_not_come_back_counts_as_alive(monkeypatch: pyte
         assert VM1 not in await port.alive()
 
 
+async def test_a_libvirt_that_hangs_does_not_keep_its_guests_from_being_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's word is there after a second, and the acts that follow do not wait for libvirt any more."""
+    ear, port, gate = Ear(), LibvirtPort("test:///default", Metrics(SystemClock())), threading.Event()
+    for name in ("active", "destroy"):
+        monkeypatch.setattr(f"vmha.agent.libvirt_calls.{name}", lambda *_: gate.wait(20))
+    monkeypatch.setattr(port._processes, "alive", lambda: frozenset({VM1}))
+    monkeypatch.setattr("vmha.agent.libvirt_port.RECONNECT_S", (60.0, 60.0))
+    async with running(port.run(ear)):
+        await until(lambda: ear.ups == 1)
+        async with asyncio.timeout(2.0):
+            assert await port.alive() == {VM1}
+            with pytest.raises(Unavailable):
+                await port.destroy(VM1)
+        gate.set()
+
+
 async def test_a_host_whose_libvirt_is_away_and_whose_processes_are_not_seen_is_not_called_empty() -> None:
     """No process seen, and nobody to ask: no word on what is alive, rather than a wrong one."""
     port = LibvirtPort("test:///default", Metrics(SystemClock()))

@@ -34,6 +34,8 @@ LIST_TIMEOUT_S: Final = 60.0
 ACT_TIMEOUT_S: Final = 60.0
 """destroy of a guest whose QEMU hangs takes 11 s."""
 KERNEL_TIMEOUT_S: Final = 5.0
+ALIVE_TIMEOUT_S: Final = 1.0
+"""Whoever asks what is alive is about to kill it, within seconds: a libvirt that hangs is asked no more, its connection is lost."""
 RECONNECT_S: Final = (0.2, 5.0)
 CHECK_INTERVAL_S: Final = 10.0
 _BROKEN: Final = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
@@ -127,7 +129,7 @@ class LibvirtPort:
             raise Unavailable("LIBVIRT_UNAVAILABLE", f"the host's processes can't be listed: {error}") from None
         self._sees_processes = self._sees_processes or bool(seen)
         try:
-            active = await self._ask(libvirt_calls.active, self._question_timeout_s)
+            active = await self._ask(libvirt_calls.active, min(ALIVE_TIMEOUT_S, self._question_timeout_s))
         except VmhaError:
             if not self._sees_processes:
                 raise  # a container may show none of the host's processes: none seen proves nothing
@@ -222,16 +224,27 @@ class LibvirtPort:
         self._metrics.libvirt_up.set(1)
         _log.info("libvirt_connected", uri=_shown(self._uri))
         watcher.connected()
+        lost = asyncio.create_task(self._lost.wait(), name="libvirt lost")
         try:
-            while not self._lost.is_set() and await self._answers(connection):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CHECK_INTERVAL_S):
-                        await self._lost.wait()
+            while await self._answers_still(connection, lost):
+                await asyncio.wait([lost], timeout=CHECK_INTERVAL_S)
         finally:
+            lost.cancel()
             self._metrics.libvirt_up.set(0)
             self._drop()
             watcher.disconnected()
         _log.warning("libvirt_away", uri=_shown(self._uri))
+
+    async def _answers_still(self, connection: Connection, lost: asyncio.Task[Any]) -> bool:
+        """Not once it is lost: a question that hangs then is not waited for."""
+        if lost.done():
+            return False
+        answers = asyncio.create_task(self._answers(connection), name="libvirt answers")
+        try:
+            await asyncio.wait([answers, lost], return_when=asyncio.FIRST_COMPLETED)
+            return not lost.done() and answers.result()
+        finally:
+            answers.cancel()
 
     async def _answers(self, connection: Connection) -> bool:
         try:
@@ -245,6 +258,7 @@ class LibvirtPort:
     def _give_up(self, connection: Connection) -> None:
         if connection is self._connection:
             self._lost.set()
+            self._drop()  # now: whoever asks next is not to wait as well
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -26,7 +26,7 @@ from vmha.model import Timers, VmState
 REASON: Final = "self_fenced"
 """Reported as the reason of a VM that was stopped here: nobody wished it to be off."""
 PARALLEL: Final = 6
-FIRST_SHARE: Final = 0.5
+FIRST_SHARE: Final = 0.25
 """Of T_kill: what libvirt gets before signals are sent."""
 LATER_SHARE: Final = 0.25
 """Of T_kill: what it gets between them, for VMs that no signal reached."""
