@@ -170,6 +170,16 @@ async def test_a_failover_during_writes(plant: Plant, redundant: Store, how: str
     assert sorted(h.host_id for h in await redundant.hosts.list("c1")) == ["h1", "h2"]
 
 
+async def test_a_primary_that_goes_on_alone_is_told(plant: Plant, redundant: Store) -> None:
+    """Without min-replicas-to-write a cut-off primary takes writes beside its successor."""
+    before = await redundant.may_split()
+    with plant.client("primary") as primary:
+        primary.config_set("min-replicas-to-write", 1)
+        primary.config_set("min-replicas-max-lag", 3)
+
+    assert (before, await redundant.may_split()) == (True, False)
+
+
 async def test_a_leader_whose_claim_a_failover_lost(plant: Plant, redundant: Store) -> None:
     """A write that was acknowledged and not copied is gone; the next term is above the lost one all the same."""
     await cluster_of(redundant, "c1", ["h1"])

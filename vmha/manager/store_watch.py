@@ -59,6 +59,7 @@ class StoreWatch:
         while True:
             try:
                 await self._store.check_policy()
+                split = await self._store.may_split()
             except Unavailable:
                 if self.reachable:
                     self._set(False)
@@ -67,6 +68,8 @@ class StoreWatch:
             else:
                 if not self.reachable:
                     _log.info("store answers")
+                if split:
+                    _log.warning("store may split: set min-replicas-to-write and min-replicas-max-lag", reason="STORE_MAY_SPLIT")
                 self._set(True)
                 return
 

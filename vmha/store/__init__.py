@@ -89,6 +89,11 @@ class Store:
                 {"policy": policy},
             )
 
+    async def may_split(self) -> bool:
+        """Whether two primaries could take writes at one time, after a failover that cut one of them off (decision 010)."""
+        with store_errors():
+            return await connection.may_split(self._client)
+
 
 def connect(url: str, *, timeout_s: float = 1.0) -> Store:
     """A store on its own pool of connections; the first call connects.

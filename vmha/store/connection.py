@@ -53,11 +53,19 @@ def client(url: str, timeout_s: float) -> Redis:
 
 async def policies(redis: Redis) -> set[str]:
     """The maxmemory-policy of each server behind a client."""
+    return {str(node.get("maxmemory_policy", "unknown")) for node in await _info(redis, "memory")}
+
+
+async def may_split(redis: Redis) -> bool:
+    """Whether some server has replicas and goes on without them: min-replicas-to-write is not set."""
+    nodes = await _info(redis, "replication")
+    return any(int(node.get("connected_slaves", 0)) and "min_slaves_good_slaves" not in node for node in nodes)
+
+
+async def _info(redis: Redis, section: str) -> list[dict[str, Any]]:
     if isinstance(redis, RedisCluster):
-        nodes = (await redis.info("memory", target_nodes=RedisCluster.ALL_NODES)).values()
-    else:
-        nodes = [await redis.info("memory")]
-    return {str(node.get("maxmemory_policy", "unknown")) for node in nodes}
+        return list((await redis.info(section, target_nodes=RedisCluster.ALL_NODES)).values())
+    return [await redis.info(section)]
 
 
 def _once_more() -> Retry:
