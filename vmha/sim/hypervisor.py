@@ -147,11 +147,12 @@ class SimHypervisor:
         for timer in self.starting.values():
             timer.cancel()
         self.starting.clear()
-        for vm_id in list(self.domains):
-            if self.domains[vm_id].active:
-                self._enter(self.domains[vm_id], VmState.SHUTOFF, "crashed", cause)
-        for domain in [d for d in self.domains.values() if d.reason == INCOMING]:
-            del self.domains[domain.vm_id]
+        for domain in list(self.domains.values()):
+            incoming = domain.reason == INCOMING
+            if domain.active:
+                self._enter(domain, VmState.SHUTOFF, "crashed", cause)
+            if incoming:
+                del self.domains[domain.vm_id]  # it would have been defined at the end
         self.listeners.clear()
 
     def power_on(self) -> None:
