@@ -48,6 +48,7 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         self.evacuation_events: list[ev.EvacuationEvent] = []
         self.calls: list[str] = []
         self.refuse_enable = False
+        self.leader: str | None = None
         self.store_away = False
         self.hang = False
         self.cut_watch_after = 0
@@ -140,6 +141,8 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         return cs.ConfirmHostOffResponse(host=host)
 
     async def ExplainHost(self, request: cs.ExplainHostRequest, context: Context) -> cs.ExplainHostResponse:
+        if self.leader is not None:
+            raise PreconditionFailed("NOT_LEADER", "This replica does not lead cluster c1.", {"leader": self.leader})
         explanation = cs.HostExplanation(host=self._host(request.host_id), summary="its stream is fresh", quorum=2)
         vote = explanation.votes.add(reporter_host_id="h2", credible=False, discredit_reason="VOTE_STALE")
         vote.observation.host_id, vote.observation.verdict = request.host_id, host_pb2.PEER_VERDICT_TIMEOUT

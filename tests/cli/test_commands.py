@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.cli.conftest import Vmha
-from tests.cli.plane import EVACUATION, T0, VM
+from tests.cli.plane import EVACUATION, T0, VM, Plane, serve
 from vmha.v1 import evacuation_service_pb2 as ev
 from vmha.v1 import event_service_pb2 as es
 from vmha.v1 import host_pb2
@@ -346,3 +346,22 @@ async def test_cancel(vmha: Vmha) -> None:
 
     assert done.code == 0
     assert vmha.plane.calls == [f"CancelEvacuation {EVACUATION} wrong host"]
+
+
+async def test_what_only_the_leader_does_is_asked_of_it(vmha: Vmha) -> None:
+    """NOT_LEADER names the leader: the command goes there, once. Where nobody leads, that is what it tells."""
+    leader = Plane()
+    leader.settle()
+    server = serve(leader)
+    vmha.plane.settle()
+    vmha.plane.leader = f"127.0.0.1:{await server.start()}"
+    found = await vmha("host", "explain", "h1")
+    vmha.plane.leader = ""
+    nobody = await vmha("host", "explain", "h1")
+    vmha.plane.leader = vmha.target
+    in_circles = await vmha("host", "explain", "h1")
+    await server.stop(0)
+
+    assert (found.code, "its stream is fresh" in found.out) == (0, True)
+    assert (nobody.code, "does not lead" in nobody.err) == (1, True)
+    assert (in_circles.code, "does not lead" in in_circles.err) == (1, True)
