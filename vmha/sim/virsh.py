@@ -43,16 +43,19 @@ class Virsh:
         hypervisor.stop(domain, "operator", DomainChange.SHUTDOWN)
 
     async def start(self, vm: str, host: str) -> None:
-        """virsh start; define first, where it is not defined."""
+        """virsh start; where it is not defined, virsh define first, and undefine if it does not start."""
         hypervisor = self._answering(host)
         spec = self._scenario.vm(vm)
         found = self._find(vm)
-        if spec.uuid not in hypervisor.domains:
+        known = spec.uuid in hypervisor.domains
+        if not known:
             hypervisor.define(spec.uuid, vm, found[1].xml if found else domain_xml(spec))
-        elif hypervisor.domains[spec.uuid].active:
+        elif hypervisor.domains[spec.uuid].active or spec.uuid in hypervisor.starting:
             raise Refused("VM_RUNNING", f"{vm} is active on {host} already")
         error = await _end_of(lambda done: hypervisor.start(spec.uuid, "operator", paused=False, done=done))
         if error is not None:
+            if not known and spec.uuid in hypervisor.domains:
+                hypervisor.undefine(hypervisor.domains[spec.uuid])
             raise Refused("LIBVIRT_REFUSED", str(error))
 
     async def migrate(self, vm: str, host: str) -> None:
