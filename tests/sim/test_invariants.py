@@ -194,7 +194,11 @@ PASSES: dict[str, Callable[[], Truth]] = {
         [*DEAD, line(20.0, Fact.HOST_UP, "h1"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")]
     ),
     "an operator's host is opened at once": lambda: truth(
-        [*DEAD, line(11.0, Fact.LEADS, manager=1), line(12.0, Fact.OFF_BY_OPERATOR, "h1"), line(12.1, Fact.OPENED, "h1")]
+        [*DEAD, line(11.0, Fact.LEADS, manager=1), line(12.0, Fact.ACT, "h1", cause="confirm_off"), line(12.1, Fact.OPENED, "h1")]
+    ),
+    "a lost store gets its open incident back": lambda: truth(
+        [*DEAD, line(12.0, Fact.OPENED, "h1"), line(13.0, Fact.STORE_LOST), line(14.0, Fact.OPENED, "h1", term=0, term_held=7)],
+        PROVEN[:1],
     ),
     "a second loss after the first is settled": lambda: truth(
         [*DEAD, *STARTED, line(30.0, Fact.ACT, "h3", cause="crash")], [*SETTLED, state(40.0, "h3", "DOWN")]

@@ -1,7 +1,8 @@
 """Random scenarios: each a function of a seed and a number alone, built of faults that overlap as they like.
 
 A scenario is an adversary within the assumptions of docs/safety.md: clocks stay within rho, an operator confirms only hosts that
-are off, nobody starts a second copy by hand. Everything else may happen at any time.
+are off, nobody starts a second copy by hand, and where hosts are cut off an agent that dies is up again within QUICK_S: without a
+watchdog (R10) nobody else would stop the VMs. Everything else may happen at any time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ LAST_FAULT_S: Final = 80.0
 """Episodes begin before this; what follows them may be later."""
 SETTLING_S: Final = 45.0
 """Left after the last act, so that what it leads to is seen."""
+QUICK_S: Final = 1.0
+"""An agent that comes back so soon enforces its guard in time: well within kill_timeout_s."""
+CUTS: Final = frozenset({"isolation", "flapping_cut", "partition", "one_way"})
+"""Episodes in which a host may lose every way to say that its agent died."""
 COMMITTEE_HOSTS: Final = (17, 20)
 """Above 16 hosts a committee votes."""
 _LENGTHS: Final = (0.3, 1.0, 2.5, 5.0, 9.0, 14.0, 25.0, 45.0)
@@ -36,6 +41,8 @@ class _Maker:
     vms: dict[str, str] = field(default_factory=dict)
     managers: int = 1
     timeline: list[Raw] = field(default_factory=list)
+    cuts: bool = True
+    """Hosts may be cut off in this scenario; else agents may stay away for long."""
 
     def make(self) -> Raw:
         rng = self.rng
@@ -47,6 +54,7 @@ class _Maker:
         for name in self.hosts:
             if rng.random() < 0.5:
                 self._add(0.0, "clock_rate", host=name, rate=round(1 + rng.uniform(-RHO, RHO) * 0.99, 6))
+        self.cuts = rng.random() < 0.8
         for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 5, 7))):
             self._episode()
         self.timeline.sort(key=lambda step: float(step["at"]))
@@ -129,7 +137,7 @@ class _Maker:
         return self.rng.choice(self.hosts)
 
     def _episode(self) -> None:
-        kinds = list(_EPISODES)
+        kinds = [kind for kind in _EPISODES if self.cuts or kind not in CUTS]
         kind = self.rng.choices(kinds, [_EPISODES[each][0] for each in kinds])[0]
         _EPISODES[kind][1](self, self._begin())
 
@@ -186,8 +194,10 @@ class _Maker:
     def agent_outage(self, at: float) -> None:
         for name in self._some():
             self._add(at, "agent_stop", host=name)
-            if self.rng.random() < 0.85:
-                self._add(at + self.rng.choice((0.05, 1.0, self._length())), "agent_start", host=name)
+            if self.cuts:
+                self._add(at + self.rng.uniform(0.02, QUICK_S), "agent_start", host=name)
+            elif self.rng.random() < 0.85:
+                self._add(at + self._length(), "agent_start", host=name)
 
     def manager_outage(self, at: float) -> None:
         which: Raw = self.rng.choice(({}, {"i": "all"}, {"i": self.rng.randrange(self.managers)}))

@@ -112,4 +112,5 @@ def _why_not(books: Books, owner: str, record: VmRecord | None) -> str:
     waiting = [e.reason for e in books.evacuations if not e.state.is_terminal and e.host_id == owner and e.reason]
     if waiting:
         return waiting[-1]
-    return _host_state(books, owner)
+    state = _host_state(books, owner)
+    return "NOT_STARTED_YET" if state in {HostState.HEALTHY, HostState.IN_MAINTENANCE} else state

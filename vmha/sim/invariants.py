@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vmha.model import HostState
 from vmha.sim import placement_rules
-from vmha.sim.history import Fact
+from vmha.sim.history import Fact, Line
 from vmha.sim.truth import Truth, Violation, covers
 
 Invariant = Callable[[Truth], Iterable[Violation]]
@@ -145,39 +145,45 @@ def decided_by_leader(truth: Truth) -> Iterator[Violation]:
         if "holder" in detail and detail["holder"] != detail.get("manager"):
             text = f"an incident of {line.host} is opened by manager {detail.get('manager')}, and {detail['holder']} leads"
             yield Violation(t=line.t, invariant="decided_by_leader", message=text, facts=facts)
-        if detail.get("term_held") is not None and detail.get("term") is not None and detail["term"] < detail["term_held"]:
-            text = f"an incident of {line.host} is opened under term {detail['term']}; the newest is {detail['term_held']}"
+        term, held = detail.get("term"), detail.get("term_held")
+        if term is not None and held is not None and term < held and not _was_open(truth, line):
+            text = f"an incident of {line.host} is opened under term {term}; the newest is {held}"
             yield Violation(t=line.t, invariant="decided_by_leader", message=text, facts=facts)
+
+
+def _was_open(truth: Truth, line: Line) -> bool:
+    """Whether an incident is only written down again: a store that was lost gets back what its leader remembers."""
+    states = [event["to"] for event in truth.host_states.get(line.host, ()) if event["t"] <= line.t]
+    return bool(states) and states[-1] in _CONFIRMED
+
+
+def _called_off(truth: Truth, host: str, at: float) -> bool:
+    """Whether an operator has said by then that a host is off."""
+    return any(line.host == host and line.t <= at for line in truth.acts("confirm_off"))
 
 
 def decided_after_learning(truth: Truth) -> Iterator[Violation]:
     """A new leader, and a store that was lost, decide nothing for the learning span; but for hosts that a person called off."""
     span = truth.scenario.cluster.config.timers.learning_s * (1 - 0.002)
-    if truth.scenario.cluster.config.timers.learning_s <= 0:
-        return
     since, why = -span, ""
-    off: set[str] = set()
-    for line in truth.facts(Fact.LEADS, Fact.STORE_LOST, Fact.OFF_BY_OPERATOR, Fact.OPENED):
-        if line.fact is Fact.OFF_BY_OPERATOR:
-            off.add(line.host)
-        elif line.fact is Fact.OPENED:
-            if line.t - since < span and line.host not in off:
-                text = f"an incident of {line.host} is opened {line.t - since:.3f} s after {why}"
-                yield Violation(t=line.t, invariant="decided_after_learning", message=text, facts={"host": line.host})
-        elif line.t > 0:
-            since, why = line.t, "a new leader began" if line.fact is Fact.LEADS else "the store was lost"
+    for line in truth.facts(Fact.LEADS, Fact.STORE_LOST, Fact.OPENED):
+        if line.fact is not Fact.OPENED:
+            if line.t > 0:
+                since, why = line.t, "a new leader began" if line.fact is Fact.LEADS else "the store was lost"
+        elif line.t - since < span and not _called_off(truth, line.host, line.t) and not _was_open(truth, line):
+            text = f"an incident of {line.host} is opened {line.t - since:.3f} s after {why}"
+            yield Violation(t=line.t, invariant="decided_after_learning", message=text, facts={"host": line.host})
 
 
 def guarded(truth: Truth) -> Iterator[Violation]:
     """No more hosts are confirmed down at once than the guard allows, but for those that a person called off."""
     states = {host.id: HostState.HEALTHY.value for host in truth.scenario.hosts}
     config = truth.scenario.cluster.config
-    off = {(line.host, line.t) for line in truth.facts(Fact.OFF_BY_OPERATOR)}
     for event in truth.events:
         if event["type"] != "host_state":
             continue
         states[event["host"]] = event["to"]
-        if event["to"] != HostState.DOWN.value or any(host == event["host"] and t <= event["t"] for host, t in off):
+        if event["to"] != HostState.DOWN.value or _called_off(truth, event["host"], event["t"]):
             continue
         down = sorted(host for host, state in states.items() if state in _CONFIRMED)
         members = sum(state != HostState.EVACUATED.value for state in states.values())
