@@ -178,3 +178,19 @@ class Ownership:
             freed = "-" if s.owner == "a" and not s.migrating else s.owner
             in_force = s._replace(in_force=incarnation, completed=incarnation, owner=freed)
             yield f"incarnation {incarnation} is in force", in_force
+
+
+MUTANTS = [
+    ("R12", "a START of another incarnation is taken", Clauses(any_incarnation=True)),
+    ("R12", "a START of an epoch that was seen is taken", Clauses(any_epoch=True)),
+    ("R12", "STOP leaves no tombstone", Clauses(no_tombstone=True)),
+    ("R14", "an offer for any token is taken, and more than once", Clauses(any_token=True)),
+    ("R14", "a registration is completed again, after its revocation", Clauses(completed_again=True)),
+    ("R14", "asking for a registration frees the VM", Clauses(register_is_enough=True)),
+    ("R15", "START is sent before the intent is on record", Clauses(start_before_record=True)),
+    ("R15", "an unconfirmed START justifies another host", Clauses(unconfirmed_start=True)),
+    ("R15", "STOPPED of an older epoch or incarnation frees the VM", Clauses(any_stopped=True)),
+    ("R17", "a revoked incarnation is acked", Clauses(revoked_acked=True)),
+    ("R22", "an evacuation forgets that the VM was migrating", Clauses(migration_forgotten=True)),
+]
+"""Rule, what is taken from it, and the clauses without it."""
