@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -239,3 +240,30 @@ async def test_where_nothing_is_enforced_nothing_is_stopped(stack: AsyncExitStac
     assert host.runs
     assert not any(beat.own.self_fencing for beat in session.all("heartbeat"))
     assert not (tmp_path / "h1" / "disk" / "leased").exists()
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_an_agent_that_was_away_for_long_asks_before_it_acts(stack: AsyncExitStack, tmp_path: Path, revoked: bool) -> None:
+    """Its guard ended while it was gone. In force: its VMs run on, under a new registration. Revoked: they are stopped first."""
+    host, manager = Host(tmp_path, "h1"), await make_manager(stack)
+    manager.config.CopyFrom(agent_config(("h2", "127.0.0.1:1"), scale=SCALE))
+    await host.start(manager.target)
+    session = await manager.session()
+    await until(lambda: session.all("heartbeat") and session.all("heartbeat")[-1].own.self_fencing)
+    await host.stop()
+    state = host.state
+    state.keep(replace(state.kept, lease_until=SystemClock().now() - 100.0))
+    manager.in_force += 10 * revoked
+    before = manager.in_force
+    await host.start(manager.target)
+    stack.push_async_callback(host.stop)
+    again = await manager.session(2)
+    registration = await again.heard("registration")
+    beat = await heard_of(manager, before + 1)
+
+    hello = again.all("hello")[0]
+    assert (hello.incarnation, hello.self_fencing) == (1, False)
+    assert host.runs is not revoked
+    assert [vm.vm_id for vm in registration.vms] == ([] if revoked else [VM1])
+    assert beat.incarnation == before + 1
+    assert [b.own.incarnation for b in again.all("heartbeat")].count(1) == 0

@@ -101,7 +101,7 @@ class Parts:
     def __init__(self, settings: AgentSettings, state: State, clock: Clock, metrics: Metrics, edges: Edges) -> None:
         hypervisor = edges.hypervisor
         locks = VmLocks()
-        self.keeper = Keeper(state, clock, metrics)
+        self.keeper = Keeper(state, clock, metrics, may_lapse=settings.watchdog_device is None)
         self.guests = Guests(hypervisor, clock, metrics)
         self.prober = Prober(edges.probe, clock, metrics)
         self.autostart = Autostart(self.guests, hypervisor)

@@ -117,7 +117,7 @@ class Identity:
         """The next heartbeat, made to be sent at once (R1). None: none may be sent (R3, R8), or there is no registration."""
         keeper = self.keeper
         keeper.look()
-        if not keeper.is_written:
+        if not keeper.is_written or keeper.is_lapsed:
             return None
         sequence = self._heartbeats + 1
         keeper.tell(HeartbeatSent(sequence=sequence))

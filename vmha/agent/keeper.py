@@ -13,8 +13,9 @@ from typing import Final
 
 import structlog
 
+from vmha.agent import lapse
 from vmha.agent.lease import Lease
-from vmha.agent.lease_events import AskPeers, DestroyAll, Effect, Event, Keep, Kept
+from vmha.agent.lease_events import AskPeers, Condemned, DestroyAll, Effect, Event, Keep, Kept, Unregistered
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
 from vmha.clock import Clock
@@ -41,11 +42,19 @@ class Keeper:
         listeners: Called when the guard latched, and when its VMs are gone.
     """
 
-    def __init__(self, state: State, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, state: State, clock: Clock, metrics: Metrics, *, may_lapse: bool = True) -> None:
+        """Go on with what is on record.
+
+        Args:
+            may_lapse: No watchdog does the agent's work while there is no agent (`vmha.agent.lapse`).
+        """
         self._state = state
         self._clock = clock
-        self.lease = Lease(state.host_id, state.cluster_id, state.kept, clock.now())
         self._unwritten = False
+        now, kept = clock.now(), state.kept
+        if state.lapsed_until or (may_lapse and lapse.is_lapsed(kept, now)):
+            kept = self._begin_lapsed(kept, now)
+        self.lease = Lease(state.host_id, state.cluster_id, kept, now)
         self._unmarked = False
         self._wake = asyncio.Event()
         self._sleeps_until = 0.0
@@ -56,6 +65,11 @@ class Keeper:
         metrics.watch_lease(self.lease, clock)
 
     # What others may ask
+
+    @property
+    def is_lapsed(self) -> bool:
+        """Whether the guard ended while no agent ran, and no manager has said yet whose the VMs are."""
+        return bool(self._state.lapsed_until) and not self.lease.latched
 
     @property
     def self_fencing(self) -> bool:
@@ -86,7 +100,21 @@ class Keeper:
 
     def look(self) -> None:
         """Before anything is processed (R3)."""
+        if self.is_lapsed and self._clock.now() >= self._state.lapsed_until:
+            self.condemn("the guard ended while no agent ran, and no manager said that the VMs are this host's")
         self._perform(self.lease.tick(self._clock.now()))
+
+    def condemn(self, reason: str) -> None:
+        """The VMs that run here may not: destroy them."""
+        self.tell(Condemned(reason=reason))
+        self._settle_lapse()
+        self._perform(self.lease.tick(self._clock.now()))
+
+    def spare(self) -> None:
+        """A manager said that the registration is in force, so that nobody took the VMs over. It is over nevertheless (R3)."""
+        _log.warning("lapsed_guard_forgiven", incarnation=self.lease.incarnation)
+        self.tell(Unregistered())
+        self._settle_lapse()
 
     def tell(self, event: Event) -> None:
         """Something happened now."""
@@ -96,13 +124,34 @@ class Keeper:
         """Keep the lease's deadlines until cancelled."""
         while True:
             self.look()
-            due, now = self.lease.deadline(), self._clock.now()
+            due, now = self._due(), self._clock.now()
             pause = LONGEST_SLEEP_S if due is None else min(LONGEST_SLEEP_S, max(SHORTEST_SLEEP_S, due - now))
             self._sleeps_until = now + pause
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+
+    def _due(self) -> float | None:
+        due = self.lease.deadline()
+        if self.is_lapsed:
+            return self._state.lapsed_until if due is None else min(due, self._state.lapsed_until)
+        return due
+
+    def _begin_lapsed(self, kept: Kept, now: float) -> Kept:
+        until = self._state.lapsed_until or lapse.until(kept, now)
+        _log.warning("guard_ended_without_an_agent", incarnation=kept.incarnation, waits_s=round(until - now, 3))
+        try:
+            self._state.lapse(until)
+        except Unavailable as error:
+            _log.error("lapse_not_written", error=error.message)  # the next process would count anew, from then
+        return lapse.without_guard(kept)
+
+    def _settle_lapse(self) -> None:
+        try:
+            self._state.lapse(0.0)
+        except Unavailable as error:
+            _log.error("lapse_not_written", error=error.message)  # the next process would destroy what may run
 
     # Doing it
 
@@ -115,7 +164,7 @@ class Keeper:
                     self.ask_peers(hosts)
                 case DestroyAll(reason=reason):
                     self.destroy_all(reason)
-        due = self.lease.deadline()
+        due = self._due()
         if due is not None and due < self._sleeps_until:
             self._wake.set()
         seen = (self.lease.latched, self.lease.may_register)

@@ -16,6 +16,7 @@ from vmha.agent.lease_events import (
     AckReceived,
     AskPeers,
     AttestReceived,
+    Condemned,
     ConfigTaken,
     DestroyAll,
     Effect,
@@ -65,7 +66,9 @@ class Lease:
         self._asked_at = NEVER
         self._resume = self._kept.latched and not self._kept.vms_gone
         self._was_certified = self._kept.cert_until > self._kept.lease_until and self._kept.cert_until > now
+        self._resume_reason = "the agent restarted before every VM was verified gone"
         self._handlers: dict[type, Callable[[Any, float], bool]] = {
+            Condemned: self._condemned,
             ConfigTaken: self._config_taken,
             Registered: self._registered,
             Unregistered: self._unregistered,
@@ -148,7 +151,7 @@ class Lease:
         effects = self._expired(now)
         if self._resume:
             self._resume = False
-            effects.append(DestroyAll(reason="the agent restarted before every VM was verified gone"))
+            effects.append(DestroyAll(reason=self._resume_reason))
         config = self._kept.config
         if not self._kept.latched and config is not None and self._asks() and now >= self._next_request():
             self._asked_at = now
@@ -177,6 +180,12 @@ class Lease:
         self._was_certified = certified
 
     # Events: each answers whether the record changed
+
+    def _condemned(self, event: Condemned, now: float) -> bool:
+        if not self._kept.latched:
+            self._kept = replace(self._kept, latched=True, vms_gone=False)
+            self._resume, self._resume_reason = True, event.reason
+        return True
 
     def _config_taken(self, event: ConfigTaken, now: float) -> bool:
         before, config = self._kept.config, event.config

@@ -134,7 +134,14 @@ class VmsGone:
     """After the latch every VM was verified to be gone."""
 
 
-Event = ConfigTaken | Registered | Unregistered | HeartbeatSent | AckReceived | PeerAsked | AttestReceived | VmsGone
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condemned:
+    """The VMs that run here may not: their guard ended while no agent ran, and nobody said that they are still this host's."""
+
+    reason: str
+
+
+Event = Condemned | ConfigTaken | Registered | Unregistered | HeartbeatSent | AckReceived | PeerAsked | AttestReceived | VmsGone
 
 # Effects
 

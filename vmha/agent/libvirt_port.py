@@ -35,7 +35,7 @@ ACT_TIMEOUT_S: Final = 60.0
 """destroy of a guest whose QEMU hangs takes 11 s."""
 KERNEL_TIMEOUT_S: Final = 5.0
 ALIVE_TIMEOUT_S: Final = 1.0
-"""Whoever asks what is alive is about to kill it, within seconds: a libvirt that hangs is asked no more, its connection is lost."""
+"""Whoever asks what is alive is about to kill it, within seconds: a libvirt that hangs is asked no more."""
 RECONNECT_S: Final = (0.2, 5.0)
 CHECK_INTERVAL_S: Final = 10.0
 _BROKEN: Final = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})

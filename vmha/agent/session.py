@@ -218,12 +218,20 @@ class Session:
         if welcome.HasField("assignment"):
             self._on_assignment(welcome.assignment)
         self.welcomed.set()
+        if self._keeper.is_lapsed:
+            self._settle_lapse(in_force=not welcome.registration_required)
         if welcome.registration_required or not self._state.incarnation or self._keeper.lease.latched:
             self._register_anew()
         else:
             self._registered = True
             self._outbox.inventory(None)
             self._retimed.set()
+
+    def _settle_lapse(self, *, in_force: bool) -> None:
+        if in_force:
+            self._keeper.spare()
+        else:
+            self._keeper.condemn("the guard ended while no agent ran, and the registration was revoked")
 
     def _on_report_ack(self, ack: ms.ReportAck) -> None:
         self._identity.report_acked(ack.sequence)

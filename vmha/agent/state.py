@@ -51,6 +51,7 @@ class State:
             VM is found is destroyed before anything else (R9).
         config: The newest AgentConfig as it came, for its members; empty before the first.
         store_generation: The highest that was seen (R20).
+        lapsed_until: Until when a manager may say that VMs whose guard ended while no agent ran are this host's; 0: no guard did.
         marked: The marker is there.
     """
 
@@ -63,6 +64,7 @@ class State:
         self.kept = Kept()
         self.config = b""
         self.store_generation = 0
+        self.lapsed_until = 0.0
         self._epochs: dict[str, int] = {}
         self._tombstones: dict[str, int] = {}
         self._starting: set[str] = set()
@@ -134,6 +136,12 @@ class State:
         """An ack told the store's generation."""
         if store_generation > self.store_generation:
             self.store_generation = store_generation
+            self._write()
+
+    def lapse(self, until: float) -> None:
+        """The guard ended while no agent ran; 0: that is settled."""
+        if until != self.lapsed_until:
+            self.lapsed_until = until
             self._write()
 
     def mark(self, leased: bool) -> None:
@@ -212,8 +220,10 @@ class State:
         epochs, tombstones = _counters(found["epochs"]), _counters(found["tombstones"])
         starting, fenced = {str(vm_id) for vm_id in found["starting"]}, {str(vm_id) for vm_id in found["fenced"]}
         cluster_id, store_generation = str(found["cluster_id"]), int(found["store_generation"])
+        lapsed_until = float(found["lapsed_until"])
         # Nothing is taken of a record that is broken further down.
         self.kept, self.config, self.cluster_id, self.store_generation = kept, config, cluster_id, store_generation
+        self.lapsed_until = lapsed_until
         self._epochs, self._tombstones, self._starting, self._fenced = epochs, tombstones, starting, fenced
 
     def _write(self) -> None:
@@ -234,6 +244,7 @@ class State:
             "terms": kept_record.terms_to_json(self.kept.config),
             "config": base64.b64encode(self.config).decode(),
             "store_generation": self.store_generation,
+            "lapsed_until": self.lapsed_until,
             "epochs": self._epochs,
             "tombstones": self._tombstones,
             "starting": sorted(self._starting),
