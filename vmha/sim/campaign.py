@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import resource
@@ -76,12 +77,14 @@ def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "") -> 
     if jobs == 1:
         yield from map(_one, work)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_ignore_interrupts) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_prepare) as pool:
         yield from pool.imap(_one, work, chunksize=CHUNK)
 
 
-def _ignore_interrupts() -> None:
+def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)  # a run makes little garbage that is cyclic
 
 
 def _one(work: tuple[int, int, str]) -> Finding:

@@ -15,9 +15,9 @@ from typing import Any, Final
 from vmha.safety import RHO
 
 Raw = dict[str, Any]
-LAST_FAULT_S: Final = 80.0
+LAST_FAULT_S: Final = 70.0
 """Episodes begin before this; what follows them may be later."""
-SETTLING_S: Final = 45.0
+SETTLING_S: Final = 40.0
 """Left after the last act, so that what it leads to is seen."""
 QUICK_S: Final = 1.0
 """An agent that comes back so soon enforces its guard in time: well within kill_timeout_s."""
