@@ -1,4 +1,4 @@
-"""Core: what an agent makes of a guard that ended while no agent ran (docs/decisions/011-an-agent-that-was-away.md).
+"""Core: what an agent makes of a guard that ended while no agent ran (docs/decisions/014-an-agent-that-was-away.md).
 
 Back within T_kill after the guard's end it acts as if it had never been away (R3, R9): whoever relies on the lease has the VMs'
 end in time. Later than that nobody can rely on it any more: a host without a watchdog whose agent died proves nothing by its
