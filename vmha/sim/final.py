@@ -61,14 +61,16 @@ class Guest(Protocol):
 
 _RUNS: Final = {VmState.RUNNING: "running", VmState.PAUSED: "paused", VmState.AWAITING_ADMISSION: "paused"}
 _WAITS: Final = frozenset({"PENDING", "FAILED", "SKIPPED"})
-_SHOULD_RUN: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
 
 
-def final_of(scenario: Scenario, books: Books, guests: Sequence[Guest], history: History) -> dict[str, Any]:
-    """`final` of a run."""
+def final_of(
+    scenario: Scenario, books: Books, guests: Sequence[Guest], history: History, events: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """`final` of a run. `events`: RESULT's, for what a store that was emptied has forgotten."""
+    told = {event["vm"]: event for event in events if event["type"] == "vm"}
     return {
         "hosts": {host.id: _host_state(books, host.id) for host in scenario.hosts},
-        "vms": {vm.id: _vm(vm, books, guests, history) for vm in scenario.vms},
+        "vms": {vm.id: _vm(vm, books, guests, history, told.get(vm.id, {})) for vm in scenario.vms},
         "cluster": books.protection or ProtectionState.DISABLED.value,
     }
 
@@ -78,28 +80,31 @@ def _host_state(books: Books, host_id: str) -> str:
     return (record.state if record else HostState.UNKNOWN).value
 
 
-def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History) -> dict[str, str]:
+def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History, told: Mapping[str, Any]) -> dict[str, str]:
     record = books.vms.get(vm.id)
     here = [guest for guest in guests if guest.vm == vm.id and guest.state in _RUNS]
     here.sort(key=lambda guest: (guest.state is not VmState.RUNNING, guest.host))
     owner = record.owner_host_id if record else vm.host
     host, state = (here[0].host, _RUNS[here[0].state]) if here else (owner, "shutoff")
-    outcome = _outcome(vm, books, history)
-    wanted = record.desired_state in _SHOULD_RUN if record else vm.state != "shutoff"
+    outcome = _outcome(vm, books, history, told)
+    wanted = record.desired_state is VmState.RUNNING if record else vm.state == "running"
+    wanted = wanted and not any(line.vm == vm.id and line.cause == "vm_delete" for line in history.of(Fact.ACT))
     entries = books.entries.get(vm.id, ())
-    reason = entries[-1].reason if entries and outcome not in {"MOVED", "RESTARTED", "REBUILT", "NONE"} else ""
+    reason = (entries[-1].reason if entries else str(told.get("reason", ""))) if outcome in _WAITS else ""
     if not reason and (outcome in _WAITS or (not here and wanted)):
         reason = _why_not(books, owner, record)
     return {"host": host, "state": state, "outcome": outcome, "reason": reason}
 
 
-def _outcome(vm: VmSpec, books: Books, history: History) -> str:
+def _outcome(vm: VmSpec, books: Books, history: History, told: Mapping[str, Any]) -> str:
     runs = [line for line in history.of(Fact.GUEST_RUNS) if line.vm == vm.id]
     if runs and runs[-1].cause == "resume":
         return VmOutcome.RESTARTED.value
     entries = books.entries.get(vm.id, ())
     if entries:
         return (VmOutcome.PENDING if entries[-1].outcome is VmOutcome.OPEN else entries[-1].outcome).value
+    if told:
+        return str(told["outcome"]) or VmOutcome.PENDING.value
     owner = books.vms[vm.id].owner_host_id if vm.id in books.vms else vm.host
     waits = any(not e.state.is_terminal and e.host_id == owner for e in books.evacuations)
     return VmOutcome.PENDING.value if waits else "NONE"

@@ -51,14 +51,14 @@ def run(scenario: Scenario, composition: Composition = nullcontext) -> Outcome:
         try:
             loop.run_until(world.settle())
             refusals = loop.run_until(timeline.perform(scenario, world))
-            final = final_of(scenario, loop.run_until(world.books()), world.guests(), history)
             logged = [_logged(seen) for seen in world.events if seen.t >= 0]
+            events = result.events(scenario, logged, [refusal.event() for refusal in refusals])
+            final = final_of(scenario, loop.run_until(world.books()), world.guests(), history, events)
             lines = list(history.lines)
             ended = len(errors)
         finally:
             loop.run_until(world.close())
             loop.shut_down()
-    events = result.events(scenario, logged, [refusal.event() for refusal in refusals])
     truth = Truth(scenario=scenario, lines=lines, events=events, final=final, errors=errors[:ended])
     return judge(truth)
 
@@ -82,7 +82,7 @@ def counts_of(truth: Truth) -> dict[str, int]:
     leads = [line for line in truth.facts(Fact.LEADS) if line.t > 0]
     return {
         "evacuations": len(moved),
-        "self_fencings": sum(1 for _ in truth.facts(Fact.SELF_FENCED)),
+        "self_fencings": len({(line.host, line.t // 5) for line in truth.facts(Fact.GUEST_ENDS) if line.cause == "self_fencing"}),
         "certificates": sum(1 for _ in truth.facts(Fact.CERTIFIED)),
         "take_overs": len(leads),
         "store_losses": sum(1 for _ in truth.facts(Fact.STORE_LOST)),
