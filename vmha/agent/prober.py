@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -34,6 +35,7 @@ class Prober:
         self._assigned = Assigned(version="", peers=(), probe_interval_s=5.0, probe_timeout_s=1.0, probe_misses=3)
         self._room = asyncio.Semaphore(max_parallel)
         self._wake = asyncio.Event()
+        self._sleeps_until = math.inf
         self._probes: set[asyncio.Task[None]] = set()
         self.listener: Callable[[], None] = lambda: None
         """Called when a verdict has changed."""
@@ -79,16 +81,17 @@ class Prober:
 
     async def run(self) -> None:
         """Probe until cancelled."""
+        loop = asyncio.get_running_loop()
         try:
             while True:
                 self._wake.clear()
                 self._carry_out(self._plan.tick(self._clock.now()))
-                deadline = self._plan.deadline()
-                try:
-                    async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._clock.now())):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+                due = self._plan.deadline()
+                self._sleeps_until = math.inf if due is None else due
+                timer = None if due is None else loop.call_later(max(0.0, due - self._clock.now()), self._wake.set)
+                await self._wake.wait()
+                if timer is not None:
+                    timer.cancel()
         finally:
             for task in self._probes:
                 task.cancel()
@@ -116,7 +119,9 @@ class Prober:
             round_trip_s=None if result is None else result.round_trip_s,
         )
         self._carry_out(self._plan.event(ended, self._clock.now()))
-        self._wake.set()
+        due = self._plan.deadline()
+        if due is not None and due < self._sleeps_until:
+            self._wake.set()
 
     async def _ask(self, host_id: str, target: str, timeout_s: float) -> ProbeResult | None:
         """Probe once. None: a timeout that came so late that this process was standing still; it says nothing about the peer."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from vmha.model import Profile
 from vmha.sim.entropy import Entropy
 from vmha.sim.guest_xml import domain_xml
@@ -85,14 +83,15 @@ class Site:
             return [manager for manager in self.managers if manager is leader]
         return [self.managers[int(which)]]
 
-    def end(self) -> None:
-        """Every process dies, and its tasks are cancelled."""
+    def end(self) -> bool:
+        """Every process dies, and its tasks are cancelled. Returns whether there were any left."""
         for machine in self.wire.machines.values():
             for process in list(machine.processes):
                 process.die()
-        tasks = [task for task in asyncio.all_tasks(self.loop) if getattr(task, "owner", None) is not None]
-        for task in sorted(tasks, key=hash):
+        tasks = [task for task in self.loop.living() if task.owner is not None]
+        for task in tasks:
             task.cancel()
+        return bool(tasks)
 
     def give_back(self) -> None:
         """Randomness and logs are the real ones again."""

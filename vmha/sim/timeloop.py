@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -143,6 +144,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._sequence = 0
         self._cancelled_timers = 0
         self._task_numbers = itertools.count(1)
+        # asyncio.all_tasks looks at those of every loop that was ever there.
+        self._tasks: WeakSet[_Task[Any]] = WeakSet()
         self.set_debug(False)
         self.callbacks = 0
         """Callbacks run so far."""
@@ -197,7 +200,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """A task, numbered by this loop."""
         number = next(self._task_numbers)
         owner = OWNER.get() if context is None else context.get(OWNER)
-        return _Task(number, owner, coro, loop=self, name=f"Task-{number}" if name is None else name, context=context)
+        task: _Task[T] = _Task(number, owner, coro, loop=self, name=f"Task-{number}" if name is None else name, context=context)
+        self._tasks.add(task)
+        return task
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., T], *args: Any
@@ -233,10 +238,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         finally:
             end.cancel()
 
+    def living(self) -> list[_Task[Any]]:
+        """The tasks that have not ended, the oldest first."""
+        return sorted((task for task in self._tasks if not task.done()), key=hash)
+
     def kill(self, owner: object) -> int:
         """Cancels every task and timer of an owner; what its tasks do about it still runs. Returns how many tasks there were."""
-        tasks = [task for task in asyncio.all_tasks(self) if getattr(task, "owner", None) is owner]
-        for task in sorted(tasks, key=hash):
+        tasks = [task for task in self.living() if task.owner is owner]
+        for task in tasks:
             task.cancel()
         for _, _, timer in list(self._timers):
             if timer._context.get(OWNER) is owner and not timer._cancelled:
@@ -249,9 +258,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises:
             NothingLeft: A task does not end though it was cancelled.
         """
-        for task in sorted(asyncio.all_tasks(self), key=hash):
+        for task in self.living():
             task.cancel()
-        self.run_until(_ended(asyncio.all_tasks(self)))
+        self.run_until(_ended(set(self.living())))
         self.run_until(self.shutdown_asyncgens())
         self.close()
 
@@ -328,7 +337,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return "; ".join(repr(callback) for callback in shown)  # a task's step shows nothing; the task does
 
     def _waiting(self) -> str:
-        names = [task.get_name() for task in sorted(asyncio.all_tasks(self), key=hash)]
+        names = [task.get_name() for task in self.living()]
         return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "no task"
 
     # -- what there is none of

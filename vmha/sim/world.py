@@ -74,8 +74,9 @@ class World:
 
     async def close(self) -> None:
         """End every process and give the sources of randomness back."""
-        for _ in range(LAST_WORDS):
-            self._site.end()
+        rounds = 0
+        while self._site.end() and rounds < LAST_WORDS:
+            rounds += 1
             await asyncio.sleep(0)
         self._site.give_back()
 
