@@ -156,7 +156,7 @@ def test_an_agent_that_is_back_counts_again() -> None:
 def test_with_a_watchdog_a_dead_agent_is_a_dead_host() -> None:
     """R10: the watchdog resets a host whose agent ended, so the rung holds."""
     w = world()
-    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], watchdog=True))
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
     w.tell(ev.SessionClosed(host_id=DEAD))
     w.confirm(DEAD)
     w.run(FAST.wait_duration_s + 1)
@@ -216,6 +216,17 @@ def test_an_agent_without_a_guard_proves_nothing() -> None:
     w.run(3 * FAST.wait_duration_s)
 
     assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SELF_FENCING_OFF"
+
+
+def test_the_newest_word_on_the_guard_counts_whether_hello_or_heartbeat() -> None:
+    """An agent that came back after its guard's end says in its hello that it holds none any more, and dies again."""
+    w = world()
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=False))
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SELF_FENCING_OFF"
+    assert [(told.reason, told.host_id) for told in w.of(fx.TellNoProof)] == [("SELF_FENCING_OFF", DEAD)]
 
 
 def test_every_configuration_that_it_may_hold_counts() -> None:

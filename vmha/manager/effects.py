@@ -83,6 +83,15 @@ class CloseIncident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellNoProof:
+    """Tell people why there is no lease proof for a host that is confirmed down."""
+
+    host_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordAgent:
     """Make durable what a host's agent is known to be: a later run of the manager must not take its silence for the host's."""
 
@@ -151,6 +160,7 @@ Effect = (
     | OrderEvacuation
     | CancelEvacuation
     | CloseIncident
+    | TellNoProof
     | RecordAgent
     | RecordFlap
     | RecordCalm

@@ -88,10 +88,16 @@ class HostRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened:
-    """An agent said hello. No sign of life by itself: a registration or a heartbeat is."""
+    """An agent said hello. No sign of life by itself: a registration or a heartbeat is.
+
+    Attributes:
+        self_fencing: It holds a guard, and destroys its VMs when that ends.
+        watchdog: A watchdog resets the host when the agent dies.
+    """
 
     host_id: str
     boot_id: str
+    self_fencing: bool = False
     watchdog: bool = False
 
 

@@ -76,6 +76,7 @@ class Executor:
             fx.ConfirmDown: self._confirm_down,
             fx.OrderEvacuation: self._order_evacuation,
             fx.CancelEvacuation: self._cancel_evacuation,
+            fx.TellNoProof: self._tell_no_proof,
             fx.RecordAgent: self._record_agent,
             fx.RecordFlap: self._record_flap,
             fx.RecordCalm: self._record_calm,
@@ -260,6 +261,11 @@ class Executor:
             await self._parts.store.incidents.close(self._cluster_id, effect.host_id, effect.incident_id)
 
         self._queues.put(effect.host_id, close, until_done=True)
+
+    def _tell_no_proof(self, effect: fx.TellNoProof) -> None:
+        _log.info(
+            "no lease proof", cluster_id=self._cluster_id, host_id=effect.host_id, reason=effect.reason, message=effect.message
+        )
 
     # What outlives this run
 

@@ -34,8 +34,9 @@ def climb(cluster: ClusterView, host: HostView, now: float) -> Effects:
         return []
     found = examine(cluster, host, now)
     if isinstance(found, NoLeaseProof):
+        told = host.lease_held.partition(":")[0]
         host.lease_held = f"{found.reason}: {found.message}"
-        return []
+        return [] if told == found.reason else [fx.TellNoProof(host_id=host.host_id, reason=found.reason, message=found.message)]
     host.lease_held, host.incident.lease_proven = "", True
     return [fx.OrderEvacuation(host_id=host.host_id, incident_id=host.incident.incident_id, lease_proof=found)]
 

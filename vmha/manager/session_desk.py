@@ -117,7 +117,14 @@ class SessionDesk:
         session.send(ms.ReportHealthResponse(welcome=welcome))
         self._cluster.configs.admit(session.host_id)
         self._cluster.safe_mode.seen(hello.store_generation)
-        self._cluster.feed(ev.SessionOpened(host_id=session.host_id, boot_id=session.boot_id, watchdog=hello.watchdog))
+        self._cluster.feed(
+            ev.SessionOpened(
+                host_id=session.host_id,
+                boot_id=session.boot_id,
+                self_fencing=hello.self_fencing,
+                watchdog=hello.watchdog,
+            )
+        )
         if resumes:
             self._resume(session)
         session.log.info("session open", boot_id=session.boot_id, incarnation=hello.incarnation, resumed=resumes)

@@ -7,7 +7,7 @@ from vmha.manager import events as ev
 from vmha.manager import incidents
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.hostview import IllegalInput
-from vmha.manager.looking import look, look_at_suspects, schedule
+from vmha.manager.looking import look, schedule
 from vmha.model import HostState, Observation, PeerVerdict
 
 Effects = list[fx.Effect]
@@ -103,5 +103,9 @@ def evacuation_advanced(cluster: ClusterView, x: ev.EvacuationAdvanced, now: flo
         return []
     done = incidents.advanced(host, x, now)
     schedule(cluster, host, now)
-    # One incident less may let another one go on.
-    return done + look_at_suspects(cluster, now) if done else []
+    if done:
+        # One incident less may let another one go on: not in the same breath, but when this one's end can be seen by all.
+        for other in cluster.hosts.values():
+            if other.suspicion is not None and not other.is_asked:
+                cluster.agenda.put(other, min(other.due, now + cluster.config.timers.tick_s))
+    return done

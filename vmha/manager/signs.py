@@ -21,11 +21,13 @@ CLOCK_WHILES = 2.0
 def session_opened(cluster: ClusterView, x: ev.SessionOpened, now: float) -> Effects:
     """An agent said hello."""
     host = cluster.hosts.get(x.host_id)
-    if host is not None:
-        host.watchdog = x.watchdog
-        if host.boot_id and x.boot_id != host.boot_id:
-            cluster.votes.forget_reporter(x.host_id)
-    return []
+    if host is None:
+        return []
+    host.watchdog = x.watchdog
+    if host.boot_id and x.boot_id != host.boot_id:
+        cluster.votes.forget_reporter(x.host_id)
+    # The newest word on its guard: an agent that comes back too late for its guard says that it holds none any more.
+    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=x.self_fencing)
 
 
 def session_closed(cluster: ClusterView, x: ev.SessionClosed, now: float) -> Effects:
