@@ -22,10 +22,11 @@ LATE = ENDED + FAST.kill_timeout_s
 
 def at(now: float, kept: Kept = KEPT, *, may_lapse: bool = True, rig: Rig | None = None) -> Rig:
     """An agent that starts now with this record; `rig`: with the files of an earlier one."""
-    files = rig
-    rig = Rig(kept)
+    files, rig = rig, Rig()
     rig.clock.time = now
-    if files is not None:
+    if files is None:
+        rig.state.keep(kept)
+    else:
         rig.file, rig.marker = files.file, files.marker
     rig.state = State(rig.file, rig.marker, "h1", "boot-1")
     rig.keeper = Keeper(rig.state, rig.clock, Metrics(rig.clock), may_lapse=may_lapse)
@@ -33,12 +34,12 @@ def at(now: float, kept: Kept = KEPT, *, may_lapse: bool = True, rig: Rig | None
     return rig
 
 
-def test_only_a_guard_that_ended_too_long_ago_lapses() -> None:
-    """Within T_kill after its end it is as if the agent had never been away; any of the three ends counts."""
-    assert is_lapsed(KEPT, LATE)
-    assert not is_lapsed(KEPT, LATE - 0.01)
-    assert not is_lapsed(replace(KEPT, cert_until=ENDED + 1.0), LATE)
-    assert not is_lapsed(replace(KEPT, carried_until=ENDED + 1.0), LATE)
+def test_only_a_guard_that_has_ended_lapses() -> None:
+    """Any of the three ends counts."""
+    assert is_lapsed(KEPT, ENDED)
+    assert not is_lapsed(KEPT, ENDED - 0.01)
+    assert not is_lapsed(replace(KEPT, cert_until=LATE + 1.0), LATE)
+    assert not is_lapsed(replace(KEPT, carried_until=LATE + 1.0), LATE)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,24 @@ def test_what_promised_nothing_or_is_over_does_not_lapse(kept: Kept) -> None:
     assert not is_lapsed(kept, 1e9)
 
 
-def test_r3_an_agent_that_is_back_in_time_stops_the_vms() -> None:
-    """Whoever relies on the lease waits for T_kill after it: until then nothing is asked."""
-    rig = at(LATE - 0.01)
+@pytest.mark.parametrize(("back", "moment"), [(ENDED, 0.1), (LATE - 0.01, 0.1), (LATE, 1.0)])
+def test_i6_while_somebody_may_rely_on_the_lease_a_manager_gets_a_moment_only(back: float, moment: float) -> None:
+    """A tenth of T_kill until T_kill after the guard's end, then all of it; when it is over the VMs are destroyed."""
+    deadline = back + moment * FAST.kill_timeout_s
+    rig = at(back)
+    rig.clock.time = deadline - 0.001
+    rig.keeper.look()
+    assert rig.destroyed == []
+    rig.clock.time = deadline
+    rig.keeper.look()
+
+    assert rig.destroyed == [True]
+
+
+def test_r3_an_agent_that_runs_when_its_guard_ends_waits_for_nobody() -> None:
+    """Lapsing is for guards that ended without an agent."""
+    rig = at(ENDED - 0.01)
+    rig.clock.time = ENDED
     rig.keeper.look()
 
     assert rig.destroyed == [True]

@@ -31,7 +31,7 @@ class Rig:
         config = replace(FAST, kill_timeout_s=kill_timeout_s)
         state.keep(replace(leased(17, lasts_s=1.0, now=clock.now() - 5.0), config=config))
         self.state, self.hypervisor, self.guests, self.metrics = state, hypervisor, guests, Metrics(clock)
-        self.keeper = Keeper(state, clock, self.metrics)
+        self.keeper = Keeper(state, clock, self.metrics, may_lapse=False)
         self.fencing = SelfFencing(self.keeper, hypervisor, guests, state, clock, self.metrics)
         self.keeper.destroy_all = self.fencing.order
 

@@ -1,31 +1,42 @@
 """Core: what an agent makes of a guard that ended while no agent ran (docs/decisions/014-an-agent-that-was-away.md).
 
-Back within T_kill after the guard's end it acts as if it had never been away (R3, R9): whoever relies on the lease has the VMs'
-end in time. Later than that nobody can rely on it any more: a host without a watchdog whose agent died proves nothing by its
-silence (design 5.3). Its VMs may be the host's still, and to destroy them would harm guests for an agent's crash. So they get a
-bounded time in which a manager can say that nobody took them over; until then nothing is started, no heartbeat is sent, and
-nothing is promised.
+Its VMs may be the host's still, and to destroy them would harm guests for an agent's crash alone. So a manager gets a moment in
+which it can say that nobody took them over; until then nothing is started, no heartbeat is sent, and nothing is promised.
+
+A moment only, while somebody may rely on the lease and count on the VMs being gone by T_kill after its end (R3, R9, I6). Later
+nobody can: a host without a watchdog whose agent died proves nothing by its silence (design 5.3), and the manager gets longer.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Final
 
 from vmha.agent.lease_events import NEVER, Kept
+
+MOMENT: Final = 0.1
+"""Of T_kill: a welcome takes milliseconds, and stopping the VMs must still be done in time."""
 
 
 def is_lapsed(kept: Kept, now: float) -> bool:
     """Whether a record that is loaded now says so."""
     if kept.latched or kept.config is None or not kept.config.enforced:
         return False
-    end = max(kept.lease_until, kept.cert_until, kept.carried_until)
-    return math.isfinite(end) and now >= end + kept.config.kill_timeout_s
+    end = guard_end(kept)
+    return math.isfinite(end) and now >= end
 
 
 def until(kept: Kept, now: float) -> float:
     """How long a manager may take."""
-    return now if kept.config is None else now + kept.config.kill_timeout_s
+    kill_timeout_s = 0.0 if kept.config is None else kept.config.kill_timeout_s
+    somebody_relies = now < guard_end(kept) + kill_timeout_s
+    return now + kill_timeout_s * (MOMENT if somebody_relies else 1.0)
+
+
+def guard_end(kept: Kept) -> float:
+    """When the last of what was promised ended."""
+    return max(kept.lease_until, kept.cert_until, kept.carried_until)
 
 
 def without_guard(kept: Kept) -> Kept:
