@@ -313,6 +313,8 @@ class ClusterServiceServicer:
 
         Fails with FAILED_PRECONDITION (HOST_ALIVE) while its stream is fresh, and
         with ABORTED (STALE_FENCE_EPOCH) when fence_epoch is not the host's.
+        Only the cluster's leader does it; others fail with FAILED_PRECONDITION
+        (NOT_LEADER), as for a session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -320,6 +322,9 @@ class ClusterServiceServicer:
 
     def ExplainHost(self, request, context):
         """Says why a host is in its state: evidence, times, rules.
+
+        Only the cluster's leader knows; others fail with FAILED_PRECONDITION
+        (NOT_LEADER), as for a session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

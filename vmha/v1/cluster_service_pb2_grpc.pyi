@@ -102,9 +102,15 @@ class ClusterServiceStub:
 
     Fails with FAILED_PRECONDITION (HOST_ALIVE) while its stream is fresh, and
     with ABORTED (STALE_FENCE_EPOCH) when fence_epoch is not the host's.
+    Only the cluster's leader does it; others fail with FAILED_PRECONDITION
+    (NOT_LEADER), as for a session.
     """
     ExplainHost: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainHostRequest, _cluster_service_pb2.ExplainHostResponse]
-    """Says why a host is in its state: evidence, times, rules."""
+    """Says why a host is in its state: evidence, times, rules.
+
+    Only the cluster's leader knows; others fail with FAILED_PRECONDITION
+    (NOT_LEADER), as for a session.
+    """
     ListVms: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListVmsRequest, _cluster_service_pb2.ListVmsResponse]
     """Lists the VMs of a cluster by vm_id."""
     ExplainVm: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainVmRequest, _cluster_service_pb2.ExplainVmResponse]
@@ -198,9 +204,15 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
 
     Fails with FAILED_PRECONDITION (HOST_ALIVE) while its stream is fresh, and
     with ABORTED (STALE_FENCE_EPOCH) when fence_epoch is not the host's.
+    Only the cluster's leader does it; others fail with FAILED_PRECONDITION
+    (NOT_LEADER), as for a session.
     """
     ExplainHost: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainHostRequest, _cluster_service_pb2.ExplainHostResponse]  # type: ignore[assignment]
-    """Says why a host is in its state: evidence, times, rules."""
+    """Says why a host is in its state: evidence, times, rules.
+
+    Only the cluster's leader knows; others fail with FAILED_PRECONDITION
+    (NOT_LEADER), as for a session.
+    """
     ListVms: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListVmsRequest, _cluster_service_pb2.ListVmsResponse]  # type: ignore[assignment]
     """Lists the VMs of a cluster by vm_id."""
     ExplainVm: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainVmRequest, _cluster_service_pb2.ExplainVmResponse]  # type: ignore[assignment]
@@ -393,6 +405,8 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with FAILED_PRECONDITION (HOST_ALIVE) while its stream is fresh, and
         with ABORTED (STALE_FENCE_EPOCH) when fence_epoch is not the host's.
+        Only the cluster's leader does it; others fail with FAILED_PRECONDITION
+        (NOT_LEADER), as for a session.
         """
 
     @_abc_1.abstractmethod
@@ -401,7 +415,11 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.ExplainHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.ExplainHostResponse, _abc.Awaitable[_cluster_service_pb2.ExplainHostResponse]]:
-        """Says why a host is in its state: evidence, times, rules."""
+        """Says why a host is in its state: evidence, times, rules.
+
+        Only the cluster's leader knows; others fail with FAILED_PRECONDITION
+        (NOT_LEADER), as for a session.
+        """
 
     @_abc_1.abstractmethod
     def ListVms(

@@ -55,7 +55,7 @@ PEER_VERDICT_TIMEOUT: PeerVerdict
 PEER_VERDICT_DEGRADED: PeerVerdict
 
 class Host(_message.Message):
-    __slots__ = ("host_id", "cluster_id", "config", "state", "state_time", "state_reason", "boot_id", "incarnation", "fence_epoch", "in_maintenance", "incident_id", "agent_connected", "facts", "etag")
+    __slots__ = ("host_id", "cluster_id", "config", "state", "state_time", "state_reason", "boot_id", "incarnation", "fence_epoch", "in_maintenance", "incident_id", "agent_connected", "facts", "etag", "self_fencing", "watchdog", "config_version")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,9 @@ class Host(_message.Message):
     AGENT_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    SELF_FENCING_FIELD_NUMBER: _ClassVar[int]
+    WATCHDOG_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     cluster_id: str
     config: HostConfig
@@ -84,7 +87,10 @@ class Host(_message.Message):
     agent_connected: bool
     facts: HostFacts
     etag: str
-    def __init__(self, host_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., config: _Optional[_Union[HostConfig, _Mapping]] = ..., state: _Optional[_Union[HostState, str]] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., boot_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., fence_epoch: _Optional[int] = ..., in_maintenance: _Optional[bool] = ..., incident_id: _Optional[str] = ..., agent_connected: _Optional[bool] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    self_fencing: bool
+    watchdog: bool
+    config_version: int
+    def __init__(self, host_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., config: _Optional[_Union[HostConfig, _Mapping]] = ..., state: _Optional[_Union[HostState, str]] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., boot_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., fence_epoch: _Optional[int] = ..., in_maintenance: _Optional[bool] = ..., incident_id: _Optional[str] = ..., agent_connected: _Optional[bool] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., etag: _Optional[str] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ...) -> None: ...
 
 class HostConfig(_message.Message):
     __slots__ = ("probe_target", "agent_target", "libvirt_uri", "rack", "aggregates", "roles", "fence")

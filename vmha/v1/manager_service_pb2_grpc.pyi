@@ -44,7 +44,10 @@ class ManagerServiceStub:
 
     1. The agent sends hello first; anything else ends the call with
        FAILED_PRECONDITION (HELLO_EXPECTED), a second hello with
-       FAILED_PRECONDITION (HELLO_REPEATED).
+       FAILED_PRECONDITION (HELLO_REPEATED). A replica that does not lead the
+       host's cluster ends it with FAILED_PRECONDITION (NOT_LEADER); metadata
+       `leader` is host:port of the one that does, empty while none does. So
+       ends an open session whose manager leads no more.
     2. The manager answers welcome, with the assignment and configuration that
        the agent must keep. A newer hello of the same host supersedes the older
        session, which ends with ABORTED (SESSION_SUPERSEDED).
@@ -85,7 +88,10 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
 
     1. The agent sends hello first; anything else ends the call with
        FAILED_PRECONDITION (HELLO_EXPECTED), a second hello with
-       FAILED_PRECONDITION (HELLO_REPEATED).
+       FAILED_PRECONDITION (HELLO_REPEATED). A replica that does not lead the
+       host's cluster ends it with FAILED_PRECONDITION (NOT_LEADER); metadata
+       `leader` is host:port of the one that does, empty while none does. So
+       ends an open session whose manager leads no more.
     2. The manager answers welcome, with the assignment and configuration that
        the agent must keep. A newer hello of the same host supersedes the older
        session, which ends with ABORTED (SESSION_SUPERSEDED).
@@ -135,7 +141,10 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         1. The agent sends hello first; anything else ends the call with
            FAILED_PRECONDITION (HELLO_EXPECTED), a second hello with
-           FAILED_PRECONDITION (HELLO_REPEATED).
+           FAILED_PRECONDITION (HELLO_REPEATED). A replica that does not lead the
+           host's cluster ends it with FAILED_PRECONDITION (NOT_LEADER); metadata
+           `leader` is host:port of the one that does, empty while none does. So
+           ends an open session whose manager leads no more.
         2. The manager answers welcome, with the assignment and configuration that
            the agent must keep. A newer hello of the same host supersedes the older
            session, which ends with ABORTED (SESSION_SUPERSEDED).
