@@ -254,7 +254,7 @@ class Stack:
             return False
 
     def wait_settled(self, guests: int, timeout_s: float = 60) -> None:
-        """Wait until HA is active, learning over, every host healthy and registered, every guest owned and running."""
+        """Wait until HA is active, learning over, every host healthy, leased and under the newest configuration, all guests owned."""
         self.wait(lambda: self._settled(guests), timeout_s, f"the cluster is settled with {guests} guests")
 
     def _settled(self, guests: int) -> bool:
@@ -268,6 +268,7 @@ class Stack:
             cluster.protection_state == cluster_pb2.PROTECTION_STATE_ACTIVE
             and not cluster.learning
             and all(h.state == host_pb2.HOST_STATE_HEALTHY and h.incarnation for h in hosts)
+            and all(h.self_fencing and h.config_version == cluster.config_version for h in hosts)
             and len(hosts) == self.hosts
             and sum(vm.state == vm_pb2.VM_STATE_RUNNING for vm in vms.values()) >= guests
         )

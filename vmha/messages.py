@@ -69,6 +69,9 @@ def host_to_proto(record: HostRecord, *, agent_connected: bool) -> host_pb2.Host
         agent_connected=agent_connected,
         facts=None if record.facts is None else host_facts_to_proto(record.facts),
         etag=etag(record.version),
+        self_fencing=record.self_fencing,
+        watchdog=record.watchdog,
+        config_version=record.config_confirmed,
     )
 
 
