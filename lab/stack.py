@@ -254,7 +254,7 @@ class Stack:
             return False
 
     def wait_settled(self, guests: int, timeout_s: float = 60) -> None:
-        """Wait until HA is active, learning over, every host healthy, leased and under the newest configuration, all guests owned."""
+        """Wait until HA is active, learning over, every host healthy, leased, of the newest configuration, all guests owned."""
         self.wait(lambda: self._settled(guests), timeout_s, f"the cluster is settled with {guests} guests")
 
     def _settled(self, guests: int) -> bool:
