@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+_NOWHERE = structlog.ReturnLogger()
+
 
 class Silence:
     """Switches structlog and logging off between `begin` and `end`."""
