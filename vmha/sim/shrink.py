@@ -31,14 +31,15 @@ class _Budget:
         return self._known[key]
 
 
-def shrink(raw: Raw, breaks: Breaks, tries: int = TRIES) -> Raw:
+def shrink(raw: Raw, breaks: Breaks, tries: int | None = None) -> Raw:
     """The smallest scenario found for which `breaks` still says yes.
 
     Args:
         raw: A scenario that breaks.
         breaks: Whether a candidate breaks as the first one did; it has to take scenarios that are no longer valid.
+        tries: Runs that it may take; None: TRIES.
     """
-    ask = _Budget(breaks, tries)
+    ask = _Budget(breaks, TRIES if tries is None else tries)
     best = copy.deepcopy(raw)
     while ask.left > 0:
         before = repr(best)
