@@ -52,6 +52,7 @@ class SafeMode:
         self._changed = changed
         self._seen = 0
         self._was_on = False
+        self._awaited: tuple[str, ...] = ()
 
     def begin(self, message: str) -> None:
         """The store came back without what this manager knows: wait for every host that was registered and not given up."""
@@ -74,16 +75,24 @@ class SafeMode:
     def arrived(self, host_id: str) -> None:
         """A host's whole inventory is stored."""
         if host_id not in self._memory.cluster.awaited:
+            self._alarms.clear_alarm(ALARM, host_id)
             return
         # After its beginning was written: the queue keeps the order.
 
         async def record() -> None:
             self._put(await self._store.clusters.safe_arrived(self._memory.cluster.cluster_id, host_id))
 
+        self._alarms.clear_alarm(ALARM, host_id)
         self._queues.put("", record, until_done=True)
 
     def look(self) -> None:
         """The cluster's record may have changed: begin or end what goes with it."""
+        awaited = self._memory.cluster.awaited
+        for host_id in self._awaited:
+            host = self._memory.hosts.get(host_id)
+            if host_id not in awaited and host is not None and host.is_confirmed_off:
+                self._alarms.raise_alarm(ALARM, host_id, f"VMs that only {host_id} reported are not known any more.")
+        self._awaited = awaited
         on = self._memory.cluster.safe_mode
         if on == self._was_on:
             return
@@ -118,7 +127,7 @@ class SafeMode:
             # At once: what is decided before the store's answer must know it.
             self._memory.cluster = replace(self._memory.cluster, awaited=tuple(hosts))
             self._memory.entering = True
-        self._was_on = self._memory.cluster.safe_mode
+        self._was_on, self._awaited = self._memory.cluster.safe_mode, self._memory.cluster.awaited
         self._changed()
 
         async def enter() -> None:

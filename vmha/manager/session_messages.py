@@ -88,5 +88,6 @@ def ownership_updates(
 
 
 def _wanted(record: VmRecord) -> VmState:
-    # Of a VM that left by a live migration nobody knows where it runs: it must not be started here.
-    return VmState.UNSPECIFIED if record.reason == "MIGRATED_AWAY" else record.desired_state
+    # Of a VM that left by a live migration nobody knows where it runs, and one that another host executes runs there (R22).
+    elsewhere = record.reason == "MIGRATED_AWAY" or (record.seen_on and record.seen_state is not VmState.ABSENT)
+    return VmState.UNSPECIFIED if elsewhere else record.desired_state

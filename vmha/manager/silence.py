@@ -153,7 +153,10 @@ def _send_scouts(cluster: ClusterView, host: HostView, now: float) -> Effects:
     if now - host.scouted_at < _patience_s(cluster):
         return []
     watchers = cluster.watchers.get(host.host_id, ())
-    others = (other for other in cluster.hosts if other != host.host_id and _is_credible(cluster, host, other, now))
+    others = [other for other in cluster.hosts if other != host.host_id and _is_credible(cluster, host, other, now)]
+    # Whoever says "up" has said it: others are asked, where there are any.
+    doubted = {c.vote.reporter_id for c in cluster.tally(host, now).votes if c.vote.verdict is PeerVerdict.OK}
+    others = [other for other in others if other not in doubted] or others
     # From the host's own place in the alphabet on: the same five are not asked about everybody.
     asked = tuple(heapq.nsmallest(SCOUTS, others, key=lambda other: (other in watchers, other < host.host_id, other)))
     if not asked:
