@@ -76,19 +76,20 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _replay(chosen: argparse.Namespace) -> int:
-    from vmha.sim import explain, scenario  # noqa: PLC0415
+    from vmha.sim import scenario  # noqa: PLC0415
 
     checked = scenario.load(chosen.scenario)
+    from vmha.sim.explain import account  # noqa: PLC0415
     from vmha.sim.runner import run  # noqa: PLC0415
 
-    sys.stdout.write(explain.account(run(checked), full=chosen.explain))
+    sys.stdout.write(account(run(checked), full=chosen.explain))
     return RAN
 
 
 def _chaos(chosen: argparse.Namespace) -> int:
-    from vmha.sim import campaign  # noqa: PLC0415
+    from vmha.sim.campaign import main as campaign  # noqa: PLC0415
 
-    return BROKEN if campaign.main(chosen) else RAN
+    return BROKEN if campaign(chosen) else RAN
 
 
 def _fixed_hash() -> None:

@@ -180,6 +180,9 @@ def guarded(truth: Truth) -> Iterator[Violation]:
     states = {host.id: HostState.HEALTHY.value for host in truth.scenario.hosts}
     config = truth.scenario.cluster.config
     for event in truth.events:
+        if event["type"] == "evacuation" and event["state"] in _ENDED:
+            # The manager tells of each host in its own order: what the evacuator has ended counts from then on.
+            states[event["host"]] = HostState.EVACUATED.value
         if event["type"] != "host_state":
             continue
         states[event["host"]] = event["to"]
@@ -194,6 +197,7 @@ def guarded(truth: Truth) -> Iterator[Violation]:
             yield Violation(t=event["t"], invariant="guarded", message=text, facts=facts)
 
 
+_ENDED: Final = frozenset({"SUCCEEDED", "PARTIALLY_FAILED", "FAILED"})
 _CONFIRMED: Final = frozenset({"DOWN", "FENCING", "FENCE_PENDING", "FENCED", "EVACUATING"})
 
 
