@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import redis.asyncio
 
 from tests.manager.world import CLUSTER, ScriptedProbe, World, host_config, until
 from tests.support.agent_client import Agent, vm_report
@@ -306,10 +307,13 @@ async def test_an_outage_of_the_store_ends_the_lead_and_not_the_manager(two: Two
 
 
 async def test_a_store_that_comes_back_empty_is_restored_by_who_led_last(two: Two, redis_server: RedisServer) -> None:
-    """The leader knows most; the generation grows, and what was configured is there again."""
+    """The leader knows most, and goes on leading: it writes down its lease first. What was configured is there again."""
     await two.live(two.one, "h1", [])
     before = await two.world.store.clusters.get(CLUSTER)
-    redis_server.restart_empty()
+    term = (await two.one.cluster()).leader_term
+    client = redis.asyncio.Redis.from_url(redis_server.url)
+    await client.flushall()
+    await client.aclose()
 
     async def restored() -> bool:
         return CLUSTER in await two.world.store.clusters.list_ids()
@@ -319,10 +323,8 @@ async def test_a_store_that_comes_back_empty_is_restored_by_who_led_last(two: Tw
     assert (after.config, after.ha_enabled) == (before.config, True)
     assert (await two.world.store.hosts.get(CLUSTER, "h1")).incarnation > 0
 
-    async def led() -> bool:
-        return bool((await two.two.cluster()).leader_manager_id)
-
-    await until(led)
+    shown = await two.two.cluster()
+    assert (shown.leader_manager_id, shown.leader_term) == ("m1", term)
 
 
 async def test_a_cut_power_is_judged_by_one(two: Two) -> None:

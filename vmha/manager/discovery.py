@@ -179,12 +179,15 @@ class Discovery:
 
     async def _missed(self, seat: Seat) -> None:
         """The store does not hold a cluster any more: its leader puts it back, unless it was deleted on purpose."""
-        if seat.lease.held:
-            try:
+        try:
+            # First the lease, which is as lost: nobody else shall begin with a cluster that is half there.
+            if await seat.lease.write_again():
                 seat.take(await seat.restore())
-            except NotFound:
-                await self._forget(seat.cluster_id)
-        elif await self._parts.store.clusters.was_deleted(seat.cluster_id):
+                return
+        except NotFound:
+            await self._forget(seat.cluster_id)
+            return
+        if await self._parts.store.clusters.was_deleted(seat.cluster_id):
             await self._forget(seat.cluster_id)
         else:
             seat.missing()

@@ -128,6 +128,18 @@ class LeaderLease:
         """Whether this replica leads now."""
         return self._core.leads(self._clock.now())
 
+    async def write_again(self) -> bool:
+        """Have the store hold the lease that this replica has, though it may have lost it; whether it does.
+
+        The lease lasts no longer here for it.
+
+        Raises:
+            Unavailable: STORE_UNAVAILABLE.
+            NotFound: CLUSTER_UNKNOWN, the cluster was deleted on purpose.
+        """
+        leaders, view = self._store.leaders, self._office.view()
+        return self.held and (await leaders.renew(self._cluster_id, self._candidate, self._lease_s, self._core.term, view)).won
+
     @property
     def leader(self) -> LeaderRecord:
         """Who leads, as far as this replica knows; nobody, while it does not."""
