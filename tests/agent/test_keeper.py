@@ -40,7 +40,8 @@ class Rig:
         state = self.state = State(self.file, self.marker, "h1", "boot-1")
         state.keep(kept)
         state.joined("c1")
-        self.keeper = Keeper(state, clock or self.clock, Metrics(self.clock))
+        self.metrics = Metrics(self.clock)
+        self.keeper = Keeper(state, clock or self.clock, self.metrics)
         self.destroyed: list[bool] = []
         self.asked: list[tuple[str, ...]] = []
         self.keeper.destroy_all = lambda reason: self.destroyed.append(self.on_file().latched)
@@ -177,3 +178,17 @@ async def test_the_deadline_is_kept_by_itself() -> None:
         await until(lambda: rig.destroyed)
 
     assert SystemClock().now() >= now + 0.2
+
+
+def test_the_guard_can_be_watched() -> None:
+    """What is left of it, counted down; 1 while it is latched."""
+    rig = registered()
+    figure = rig.metrics.registry.get_sample_value
+    rig.ack()
+    rig.clock.time += 5.0
+    assert figure("vmha_agent_guard_seconds") == pytest.approx(FAST.lease_duration_s - 5.0)
+    assert figure("vmha_agent_latched") == 0.0
+    rig.clock.time += 5.0
+    rig.keeper.look()
+
+    assert (figure("vmha_agent_guard_seconds"), figure("vmha_agent_latched")) == (0.0, 1.0)
