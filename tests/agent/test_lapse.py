@@ -18,6 +18,7 @@ from vmha.errors import PreconditionFailed
 ENDED = 1000.0
 KEPT = leased(17, lasts_s=FAST.lease_duration_s, now=ENDED - FAST.lease_duration_s)
 LATE = ENDED + FAST.kill_timeout_s
+MOMENT_S = 0.4
 
 
 def at(now: float, kept: Kept = KEPT, *, may_lapse: bool = True, rig: Rig | None = None) -> Rig:
@@ -57,10 +58,10 @@ def test_what_promised_nothing_or_is_over_does_not_lapse(kept: Kept) -> None:
     assert not is_lapsed(kept, 1e9)
 
 
-@pytest.mark.parametrize(("back", "moment"), [(ENDED, 0.1), (LATE - 0.01, 0.1), (LATE, 1.0)])
-def test_i6_while_somebody_may_rely_on_the_lease_a_manager_gets_a_moment_only(back: float, moment: float) -> None:
-    """A tenth of T_kill until T_kill after the guard's end, then all of it; when it is over the VMs are destroyed."""
-    deadline = back + moment * FAST.kill_timeout_s
+@pytest.mark.parametrize("back", [ENDED, LATE, LATE + 1000.0])
+def test_i6_a_manager_gets_a_moment_only(back: float) -> None:
+    """A tenth of T_kill, however long ago the guard ended; when it is over the VMs are destroyed."""
+    deadline = back + MOMENT_S
     rig = at(back)
     rig.clock.time = deadline - 0.001
     rig.keeper.look()
@@ -103,7 +104,7 @@ def test_a_lapsed_host_does_nothing_until_it_is_settled() -> None:
 def test_a_lapsed_host_waits_for_its_manager_for_a_bounded_time() -> None:
     """The next process counts on, not anew; then the VMs are destroyed."""
     rig = at(LATE)
-    deadline = LATE + FAST.kill_timeout_s
+    deadline = LATE + MOMENT_S
     again = at(deadline - 0.01, rig=rig)
     again.keeper.look()
     assert again.destroyed == []

@@ -14,9 +14,11 @@ def pauses(heartbeat_interval_s: float, attempts: int, agents: int = 400) -> lis
     """The pauses of many agents after each failed attempt."""
     found: list[list[float]] = [[] for _ in range(attempts)]
     for _ in range(agents):
-        identity = SimpleNamespace(heartbeat_interval_s=heartbeat_interval_s, metrics=None)
+        identity = SimpleNamespace(
+            heartbeat_interval_s=heartbeat_interval_s, metrics=None, keeper=SimpleNamespace(is_lapsed=False)
+        )
         desk: Any = SimpleNamespace(identity=identity, prober=SimpleNamespace(), relays=SimpleNamespace())
-        link = Link(desk, ["m:1"], SimpleNamespace())  # type: ignore[arg-type]
+        link = Link(desk, ["m:1"], SimpleNamespace())
         for attempt in found:
             attempt.append(link._pause())
     return found
@@ -24,7 +26,7 @@ def pauses(heartbeat_interval_s: float, attempts: int, agents: int = 400) -> lis
 
 @pytest.mark.parametrize(("interval_s", "most_s"), [(5.0, MOST_BACKOFF_S), (0.5, 2.0), (30.0, 30.0)])
 def test_attempts_are_spread_over_the_heartbeat_interval_and_then_more(interval_s: float, most_s: float) -> None:
-    """The first over one interval, so that a manager that takes over gets no more sessions a second than heartbeats; all bounded."""
+    """The first over one interval: a manager that takes over gets no more sessions a second than heartbeats. All are bounded."""
     first, *_, last = pauses(interval_s, 8)
 
     for tenth in range(10):

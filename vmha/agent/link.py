@@ -173,6 +173,8 @@ class Link:
         self._last_failure = error.reason
 
     def _pause(self) -> float:
+        if self._desk.identity.keeper.is_lapsed:
+            return LEAST_BACKOFF_S  # guests wait for a manager's word, and not for long
         first = self._desk.identity.heartbeat_interval_s
         cap = max(first, min(MOST_BACKOFF_S, MOST_INTERVALS * first))
         most = min(cap, first * 2 ** min(self._failures, 10))
