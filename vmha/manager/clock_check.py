@@ -6,7 +6,8 @@ smaller; so the largest offset of a while is taken, and that of two whiles is co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
 from vmha.safety import RHO
@@ -15,6 +16,9 @@ ANCHOR_S: Final = 600.0
 """Offsets are compared over this long at most: over a day even a fast clock's second would drown in what drift allows."""
 SUSPECT_S: Final = 3600.0
 """A clock that was found wrong is not believed for this long after."""
+
+RECENT: Final = 8
+"""The newest heartbeats: not all of them were held up on their way."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class ClockCheck:
     anchor: float | None = None
     suspect_at: float | None = None
     ran_fast: bool = False
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def note(self, boot_time_s: float, now: float, *, while_s: float, slack_s: float) -> bool:
         """A heartbeat's time; whether the clock was found wrong by it.
@@ -43,6 +48,7 @@ class ClockCheck:
             slack_s: The longest way that is not held up.
         """
         offset = boot_time_s - now
+        self.recent.append(offset)
         if self.best is None:
             self.began, self.best = now, offset
             return False
@@ -64,13 +70,14 @@ class ClockCheck:
         """Whether nothing says that it runs slower or faster than ours by more than rho, the newest heartbeats included."""
         if self.suspect_at is not None and now - self.suspect_at < SUSPECT_S:
             return False
-        if self.anchor is None or self.best is None:
+        if self.anchor is None or len(self.recent) < RECENT:
             return True
-        return abs(self.best - self.anchor) <= self._allowed(self.began, slack_s)
+        return abs(max(self.recent) - self.anchor) <= self._allowed(now, slack_s)
 
     def forget(self) -> None:
         """This process stood still: when heartbeats arrived is not known."""
         self.best = self.anchor = None
+        self.recent.clear()
 
     def _allowed(self, now: float, slack_s: float) -> float:
         return RHO * (now - self.anchored_at) + slack_s

@@ -139,6 +139,11 @@ class ClusterView:
         )
         return self.down() + sum(1 for _ in unjudged)
 
+    @property
+    def clock_slack_s(self) -> float:
+        """By how much a heartbeat may be held up on its way without saying anything about its sender's clock."""
+        return max(self.config.timers.heartbeat_interval_s, self.config.timers.round_trip_s)
+
     def fresh_probe(self, host: HostView, now: float) -> PeerVerdict | None:
         """The manager's own probe, while it is young enough to count and was made after the host fell silent."""
         timers = self.config.timers

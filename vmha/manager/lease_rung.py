@@ -68,7 +68,7 @@ def _denied(cluster: ClusterView, host: HostView, now: float) -> NoLeaseProof | 
     if later_s > slack_s:
         message = f"it was reached {later_s:.1f} s after its last heartbeat: its agent was gone, and it was not"
         return NoLeaseProof(reason="REACHED_AFTER_LAST_HEARTBEAT", message=message)
-    if not host.clock.is_sane(now, timers.round_trip_s):
+    if not host.clock.is_sane(now, cluster.clock_slack_s):
         return NoLeaseProof(reason="CLOCK_SUSPECT", message="its clock ran slower or faster than this manager's")
     return _not_enforced(cluster, host)
 

@@ -14,7 +14,7 @@ from vmha.manager.looking import schedule
 from vmha.model import GoodbyeReason, HostState
 
 Effects = list[fx.Effect]
-CLOCK_WHILES = 2.0
+CLOCK_WHILES = 4.0
 """Heartbeats of this many times stream_stale are collected for one comparison of clocks: one of them was not held up."""
 
 
@@ -79,7 +79,7 @@ def _beats(cluster: ClusterView, host: HostView, x: ev.HeartbeatReceived, now: f
 def _check_clock(cluster: ClusterView, host: HostView, boot_time_s: float, now: float) -> None:
     timers = cluster.config.timers
     while_s = CLOCK_WHILES * timers.stream_stale_s
-    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=timers.round_trip_s) or not host.clock.ran_fast:
+    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=cluster.clock_slack_s) or not host.clock.ran_fast:
         return
     fast = [h for h in cluster.hosts.values() if h.clock.ran_fast and now - (h.clock.suspect_at or 0.0) <= 2 * while_s]
     if len(fast) >= 2 and 2 * len(fast) > cluster.members():
