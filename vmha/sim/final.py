@@ -98,7 +98,7 @@ def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History, tol
 
 def _outcome(vm: VmSpec, books: Books, history: History, told: Mapping[str, Any]) -> str:
     runs = [line for line in history.of(Fact.GUEST_RUNS) if line.vm == vm.id]
-    if runs and runs[-1].cause == "resume":
+    if runs and runs[-1].cause == "resume" and runs[-1].t >= told.get("t", 0.0):
         return VmOutcome.RESTARTED.value
     entries = books.entries.get(vm.id, ())
     if entries:
