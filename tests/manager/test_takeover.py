@@ -327,6 +327,32 @@ async def test_a_store_that_comes_back_empty_is_restored_by_who_led_last(two: Tw
     assert (shown.leader_manager_id, shown.leader_term) == ("m1", term)
 
 
+async def test_nobody_leads_on_a_store_that_may_evict(two: Two, redis_server: RedisServer) -> None:
+    """The policy is looked at with each new lead: a failover may have brought another server."""
+    client = redis.asyncio.Redis.from_url(redis_server.url)
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        await two.one.kill()
+        await asyncio.sleep(2.5 * LEASE_S)
+        agent = await two.agent(two.two, "h1")
+        await agent.open()
+        await agent.send(hello=agent.hello_message())
+        refused = await agent.ended()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.aclose()
+    await two.two.leads()
+    welcomed = await two.agent(two.two, "h1")
+
+    async def welcome() -> bool:
+        with contextlib.suppress(AssertionError):
+            return bool((await welcomed.connect()).cluster_id)
+        return False
+
+    await until(welcome)
+    assert refused.reason == "NOT_LEADER"
+
+
 async def test_a_cut_power_is_judged_by_one(two: Two) -> None:
     """Two managers, one silent host: one order."""
     world = two.world

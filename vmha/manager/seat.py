@@ -64,9 +64,15 @@ class Seat:
     # Office
 
     async def begin(self, mandate: Mandate) -> None:
-        """Read all that a leader goes on from, under the new term, and decide from now on."""
+        """Read all that a leader goes on from, under the new term, and decide from now on.
+
+        Raises:
+            PreconditionFailed: STORE_EVICTS: on such a store nobody leads.
+            Unavailable: STORE_UNAVAILABLE.
+        """
         async with self._changing:
             parts = self._parts.under(mandate.term)
+            await parts.store.check_policy()
             try:
                 snapshot = await parts.store.clusters.snapshot(self.cluster_id)
             except NotFound:
