@@ -21,7 +21,9 @@ SETTLING_S: Final = 40.0
 """Left after the last act, so that what it leads to is seen."""
 QUICK_S: Final = 1.0
 """An agent that comes back so soon enforces its guard in time: well within kill_timeout_s."""
-CUTS: Final = frozenset({"isolation", "flapping_cut", "partition", "one_way"})
+CUTS: Final = frozenset(
+    {"isolation", "flapping_cut", "partition", "one_way", "staged_cut", "restart_in_the_dark", "deaf_majority"}
+)
 """Episodes in which a host may lose every way to say that its agent died."""
 COMMITTEE_HOSTS: Final = (17, 20)
 """Above 16 hosts a committee votes."""
@@ -169,6 +171,35 @@ class _Maker:
             self._add(at, "heal", hosts=hosts, plane=plane)
             at += self.rng.uniform(0.1, 4.0)
 
+    def staged_cut(self, at: float) -> None:
+        """A host that comes back to its peers before it comes back to its manager, or the other way round."""
+        hosts, first = [self._host_name()], self.rng.choice(("peers", "peers", "management"))
+        self._add(at, "isolate", hosts=hosts, plane="all")
+        self._add(at + self.rng.uniform(1.5, 12), "heal", hosts=hosts, plane=first)
+        self._add(at + self.rng.uniform(12, 35), "heal", hosts=hosts, plane="all")
+
+    def restart_in_the_dark(self, at: float) -> None:
+        """An agent that restarts while its host is cut off has only its record to go by (R9)."""
+        host = self._host_name()
+        self._add(at, "isolate", hosts=[host], plane="all")
+        stop = at + self.rng.uniform(0.2, 7.0)
+        self._add(stop, "agent_stop", host=host)
+        self._add(stop + self.rng.uniform(0.02, QUICK_S), "agent_start", host=host)
+        self._add(at + self.rng.uniform(14, 40), "heal", hosts=[host], plane="all")
+
+    def deaf_majority(self, at: float) -> None:
+        """Acks are lost on the way to most hosts, whose heartbeats arrive; another host is cut off from the manager (R5)."""
+        deaf = self.rng.sample(self.hosts, len(self.hosts) // 2 + 1)
+        others = [host for host in self.hosts if host not in deaf]
+        end = at + self.rng.uniform(12, 40)
+        for host in deaf:
+            self._add(at, "link", **{"from": "management", "to": host, "loss": 1.0})
+            self._add(end, "link", **{"from": "management", "to": host, "loss": 0.0})
+        if others:
+            cut = [self.rng.choice(others)]
+            self._add(at + self.rng.uniform(0, 3), "isolate", hosts=cut, plane="management")
+            self._add(end + self.rng.uniform(0, 3), "heal", hosts=cut, plane="management")
+
     def partition(self, at: float) -> None:
         apart = [*(f"manager/{i}" for i in range(self.managers)), "evac", "store"]
         ends = [*self.hosts, *self.rng.choice((["management"], apart))]
@@ -292,6 +323,9 @@ _EPISODES: Final[Mapping[str, tuple[float, Callable[[_Maker, float], None]]]] = 
     "reboot": (1.5, _Maker.reboot),
     "isolation": (6, _Maker.isolation),
     "flapping_cut": (1.5, _Maker.flapping_cut),
+    "staged_cut": (1, _Maker.staged_cut),
+    "restart_in_the_dark": (0.7, _Maker.restart_in_the_dark),
+    "deaf_majority": (0.7, _Maker.deaf_majority),
     "partition": (3, _Maker.partition),
     "one_way": (2.5, _Maker.one_way),
     "agent_outage": (2, _Maker.agent_outage),
