@@ -20,6 +20,7 @@ def rows() -> list[tuple[str, str, str]]:
     """Rule, what is taken from it, and what comes of it."""
     found = [(mutant.rule, mutant.change, "two copies") for mutant in mutants.MUTANTS]
     found += [(rule, what, "two copies") for rule, what, _ in ownership.MUTANTS]
+    found.append(("R9", "a host is taken for self-fencing before its first ack", "two copies"))
     found += [(rule, what, "availability") for rule, what in AVAILABILITY]
     return sorted(found, key=lambda row: (row[0][0], int(row[0][1:])))
 
