@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
 
-from vmha.errors import InvalidField
+from vmha.errors import InvalidField, Unavailable
 from vmha.store import connect
 
 
@@ -44,3 +47,20 @@ async def test_a_good_url_is_taken_without_connecting(url: str) -> None:
     await store.close()
 
     assert "hunter2" not in repr(store)
+
+
+@pytest.mark.asyncio(loop_factories=["redis"])
+@pytest.mark.parametrize("scheme", ["redis://{}/0", "redis+sentinel://{0},{0}/vmha", "redis+cluster://{0},{0}"])
+async def test_nobody_there_is_unavailable(scheme: str) -> None:
+    """Whatever stands behind the URL: UNAVAILABLE within a few seconds, at the first call and at the next."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        store = connect(scheme.format(f"127.0.0.1:{closed.getsockname()[1]}"))
+        began = time.monotonic()
+        for call in (store.check_policy, store.may_split, store.clusters.list_ids):
+            with pytest.raises(Unavailable) as refused:
+                await call()
+            assert refused.value.reason == "STORE_UNAVAILABLE"
+    await store.close()
+
+    assert time.monotonic() - began < 10
