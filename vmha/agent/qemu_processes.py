@@ -44,7 +44,8 @@ class QemuProcesses:
         Raises:
             OSError: The list of processes can't be read.
         """
-        self._look()
+        if not any(held == vm_id for held, _ in self._held.values()):
+            self._look()
         for held, descriptor in list(self._held.values()):
             if held == vm_id:
                 with suppress(ProcessLookupError):

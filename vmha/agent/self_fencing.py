@@ -81,6 +81,10 @@ class SelfFencing:
         config = self._keeper.lease.config
         return Timers().kill_timeout_s if config is None else config.kill_timeout_s
 
+    @property
+    def _pause_s(self) -> float:
+        return WATCH_S if self._late else RETRY_S
+
     async def _run(self, reason: str) -> None:
         self._metrics.self_fencings.inc()
         self._began, self._late = self._clock.now(), False
@@ -91,11 +95,11 @@ class SelfFencing:
                 alive = await self._hypervisor.alive()
             except Unavailable as error:
                 await self._kill_unseen(error)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._pause_s)
                 continue
             if alive:
                 await self._stop_all(alive)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self._pause_s)
             else:
                 self._gone()
                 await asyncio.sleep(WATCH_S)
