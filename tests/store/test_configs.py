@@ -73,6 +73,7 @@ async def test_every_decision_raises_the_generation(store: Store) -> None:
         seen.append((await store.clusters.get(C)).store_generation)
 
     way = await planned(store, ["a"])
+    await store.hosts.note(C, "h2", config_confirmed=9)
     await note()
     await way.claim(way.entries[0])
     await note()
@@ -109,6 +110,7 @@ async def test_safe_mode_ends_with_the_last_host(store: Store) -> None:
 async def test_nothing_is_claimed_in_safe_mode(store: Store) -> None:
     """A VM that only a host's own word could save from running twice does not move."""
     way = await planned(store, ["a"])
+    await store.hosts.note(C, "h2", config_confirmed=9)
     await store.clusters.enter_safe_mode(C, 0, ["h2"])
     with pytest.raises(Unavailable) as caught:
         await way.claim(way.entries[0])

@@ -8,7 +8,6 @@ that the host may hold. All times are seconds on the manager's CLOCK_BOOTTIME.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -121,7 +120,7 @@ class Contact:
         self._began = now
         self._rules: dict[int, VoterSet] = {}
         self._windows: dict[int, _Window] = {}
-        self._issued: dict[str, tuple[int, deque[tuple[int, float]]]] = {}
+        self._issued: dict[str, tuple[int, list[tuple[int, float]]]] = {}
         self._heard: dict[str, float] = {}
 
     def restart(self, now: float) -> None:
@@ -157,9 +156,11 @@ class Contact:
         """A nonce is about to be sent to a host; `number` is its place in this run (R6)."""
         known, numbers = self._issued.get(host_id, (0, None))
         if numbers is None or known != incarnation:
-            numbers = deque(maxlen=ISSUED_KEPT)
+            numbers = []
             self._issued[host_id] = (incarnation, numbers)
         numbers.append((number, sent_at))
+        if len(numbers) > ISSUED_KEPT:
+            del numbers[0]
 
     def echoed(self, host_id: str, incarnation: int, number: int, now: float) -> None:
         """A host sent a nonce back. One that this run did not issue to this registration says nothing."""
@@ -171,7 +172,7 @@ class Contact:
         if sent_at is None:
             return
         while numbers[0][0] < number:
-            numbers.popleft()
+            del numbers[0]
         for window in self._windows.values():
             window.contact(host_id, sent_at, now)
 

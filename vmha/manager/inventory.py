@@ -76,13 +76,13 @@ class InventoryDesk:
         self._done = done
         self._alarms = alarms
         self._store_away = store_away
-        self._waiting: asyncio.Queue[ms.InventoryReport] = asyncio.Queue()
+        self._waiting: list[ms.InventoryReport] = []
         self._waiting_bytes = 0
         self._dropped = False
         self._full_came = False
         self._registered = asyncio.Event()
         self._seen = Seen()
-        self._task = asyncio.create_task(self._run(), name=f"inventory {session.host_id}")
+        self._task: asyncio.Task[None] | None = None
 
     def put(self, message: ms.InventoryReport) -> None:
         """Queue a message; one that was stored already is acknowledged again."""
@@ -96,7 +96,9 @@ class InventoryDesk:
             return
         self._full_came |= message.full
         self._waiting_bytes += size
-        self._waiting.put_nowait(message)
+        self._waiting.append(message)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"inventory {self._session.host_id}")
 
     def registered(self, registered: bool) -> None:
         """Whether the session speaks for the incarnation in force: nothing is stored before."""
@@ -113,12 +115,13 @@ class InventoryDesk:
 
     async def close(self) -> None:
         """Stop; what waits is not acknowledged, so the agent sends it again."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        while True:
-            message = await self._waiting.get()
+        while self._waiting:
+            message = self._waiting.pop(0)
             try:
                 await self._process(message)
             except VmhaError as error:
@@ -129,9 +132,10 @@ class InventoryDesk:
                 self._session.end(VmhaError("INTERNAL_ERROR", type(error).__name__))
                 return
             self._waiting_bytes -= message.ByteSize()
-            if self._dropped and self._waiting.empty():
+            if self._dropped and not self._waiting:
                 self._dropped = False
                 self._ask("INVENTORY_DROPPED")
+        self._task = None
 
     async def _process(self, message: ms.InventoryReport) -> None:
         observations = _observations(message)

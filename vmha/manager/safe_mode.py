@@ -16,8 +16,8 @@ import structlog
 from vmha.errors import NotFound
 from vmha.manager.alarms import AlarmSink
 from vmha.manager.host_queues import HostQueues
+from vmha.manager.hostview import PROVEN_DEAD
 from vmha.manager.memory import ClusterMemory
-from vmha.model import HostState
 from vmha.store import Store
 from vmha.store.records import ClusterRecord
 
@@ -55,12 +55,15 @@ class SafeMode:
         self._awaited: tuple[str, ...] = ()
 
     def begin(self, message: str) -> None:
-        """The store came back without what this manager knows: wait for every host that was registered and not given up."""
+        """The store came back without what this manager knows: wait for every host that may run something.
+
+        Not for one that never registered, nor for one whose death was proven: it runs nothing until it registers here.
+        """
         hosts = [
             host_id
             for host_id in self._memory.hypervisors
             if (host := self._memory.hosts[host_id]).incarnation > 0
-            and host.state is not HostState.EVACUATED
+            and host.state not in PROVEN_DEAD
             and not host.is_confirmed_off
         ]
         self._enter(message, hosts, self._memory.cluster.store_generation)

@@ -89,10 +89,14 @@ class SessionStream:
         async for message in requests:
             if self._opened is None:
                 await self._open(message)
-            elif message.WhichOneof("payload") == "hello":
+            elif (kind := message.WhichOneof("payload")) == "hello":
                 raise PreconditionFailed("HELLO_REPEATED", "hello was sent already; it opens a session only once")
             else:
                 session, desk = self._opened
+                if kind == "heartbeat":
+                    # Far more often than all others together: not even the log's context is set for it.
+                    desk.handle(session, message)
+                    continue
                 with bound(host_id=session.host_id, cluster_id=session.cluster_id):
                     desk.handle(session, message)
 

@@ -18,6 +18,50 @@ OUTBOX: Final = 64
 _log = structlog.get_logger("vmha.manager")
 
 
+class Outbox:
+    """What waits to be written to one agent, bounded; cheaper than asyncio.Queue, of which 10,000 sessions have 25 MiB."""
+
+    __slots__ = ("_waiting", "_wake")
+
+    def __init__(self) -> None:
+        self._waiting: list[ms.ReportHealthResponse] = []
+        self._wake: asyncio.Future[None] | None = None
+
+    def put_nowait(self, message: ms.ReportHealthResponse) -> None:
+        """Queue a message.
+
+        Raises:
+            asyncio.QueueFull: OUTBOX messages wait already.
+        """
+        if len(self._waiting) >= OUTBOX:
+            raise asyncio.QueueFull
+        self._waiting.append(message)
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def qsize(self) -> int:
+        """How many messages wait."""
+        return len(self._waiting)
+
+    def empty(self) -> bool:
+        """Whether none waits."""
+        return not self._waiting
+
+    def get_nowait(self) -> ms.ReportHealthResponse:
+        """The oldest message. IndexError where none waits."""
+        return self._waiting.pop(0)
+
+    async def get(self) -> ms.ReportHealthResponse:
+        """The oldest message, as soon as there is one. For one reader."""
+        while not self._waiting:
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        return self._waiting.pop(0)
+
+
 class Session:
     """One agent's open stream, as the rest of the manager sees it.
 
@@ -48,7 +92,7 @@ class Session:
         self.ownership_mark = -1
         self.same_boot = False
         self.config: ms.AgentConfig | None = None
-        self.outbox: asyncio.Queue[ms.ReportHealthResponse] = asyncio.Queue(OUTBOX)
+        self.outbox = Outbox()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.log = _log.bind(cluster_id=cluster_id, host_id=self.host_id, session_id=self.session_id)
 

@@ -5,6 +5,6 @@ local row = fields(host)
 local offered = num(row.offer_incarnation)
 local held = offered > num(row.incarnation) or (offered == num(row.incarnation) and row.incarnation_revoked ~= '1')
 if row.offer_token == ARGV[2] and offered > 0 and held then return {'OK', int(offered)} end
-local incarnation = newer(math.max(num(row.incarnation), offered))
-redis.call('HSET', host, 'offer_token', ARGV[2], 'offer_incarnation', incarnation)
+local incarnation = newer(math.max(num(row.incarnation), offered, num(row.offer_last)))
+redis.call('HSET', host, 'offer_token', ARGV[2], 'offer_incarnation', incarnation, 'offer_last', incarnation)
 return {'OK', incarnation}
