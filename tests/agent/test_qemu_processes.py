@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,10 @@ from vmha.agent.qemu_processes import QemuProcesses
 @pytest.fixture
 def guest() -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like the QEMU of VM1; it ignores SIGTERM, as one that hangs does."""
-    script = "trap '' TERM; while :; do sleep 1; done"
-    process = subprocess.Popen(["qemu-system-x86_64", "-c", script, "-name", "guest=one", "-uuid", VM1], executable="/bin/sh")
+    # Not a shell: what it forks has its command line for a moment.
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    command = ["qemu-system-x86_64", "-c", script, "-name", "guest=one", "-uuid", VM1]
+    process = subprocess.Popen(command, executable=sys.executable)
     yield process
     process.kill()
     process.wait()
