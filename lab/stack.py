@@ -22,8 +22,10 @@ import grpc
 import redis
 
 from lab import Lab
+from lab.host import Host
 from lab.paper import PaperLab
 from lab.watch import EventLog
+from lab.watchdog import Watchdog, pipe_of
 from vmha.v1 import cluster_pb2, host_pb2, vm_pb2
 from vmha.v1 import cluster_service_pb2 as cs
 from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
@@ -35,6 +37,8 @@ MANAGER_PORT, EVAC_PORT = 7400, 7402
 NEXT_MANAGER = 10
 """Replicas listen this many ports apart."""
 CALL_TIMEOUT_S = 5.0
+WATCHDOG_TIMEOUT_S, WATCHDOG_RESET_S = 2, 0.5
+"""With 0.5 s for a busy box they fit into T_kill of the fast profile, 4 s."""
 RECONNECT = ("grpc.max_reconnect_backoff_ms", 500)
 
 
@@ -50,6 +54,7 @@ class Stack:
         timers: Overrides by their configuration names, as `{"cooldown_s": 5}`.
         fence: Whether the hosts have the lab's fence device.
         managers: Replicas of the manager: `manager`, `manager2`, ...
+        watchdog: Whether the hosts have a watchdog, fed as the product does.
         start_lab: Whether `start` powers the hosts on; False when they are up already.
     """
 
@@ -60,10 +65,12 @@ class Stack:
     proof: str = "ladder"
     fence: bool = True
     managers: int = 1
+    watchdog: bool = False
     log_level: str = "info"
     directory: Path = field(init=False)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     events: EventLog = field(init=False)
+    _watchdogs: list[Watchdog] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.directory = Path(self.lab.directory) / "stack"
@@ -97,15 +104,26 @@ class Stack:
         self.apply()
         self.events.start()
         self.lab.up(self.hosts)
+        if self.watchdog:
+            self._start_watchdogs()
 
     def stop(self) -> None:
         """End every process that this stack started; the lab's hosts go down too."""
         self.events.stop()
+        for watchdog in self._watchdogs:
+            watchdog.stop()
         for name in reversed(list(self.processes)):
             self.end(name)
         self.channel.close()
         self.evac_channel.close()
         self.lab.down()
+
+    def _start_watchdogs(self) -> None:
+        for host_id in self.host_ids:
+            host = self.lab.host(host_id)
+            assert isinstance(host, Host)
+            self._watchdogs.append(Watchdog(host, WATCHDOG_TIMEOUT_S))
+            self._watchdogs[-1].start(self.directory / f"agent-{host_id}.yaml")
 
     def start_process(self, name: str, *, die_after: str = "") -> None:
         """Start redis, manager or evac (again).
@@ -312,6 +330,12 @@ class Stack:
             "boot_id_file": self.lab.BOOT_ID_FILE.format(host=host_id),
             "marker_dir": str(self.lab.host(host_id).directory / "vmha"),
         }
+        if self.watchdog:
+            settings |= {
+                "watchdog_device": str(pipe_of(self.lab.host(host_id).directory)),
+                "watchdog_timeout_s": WATCHDOG_TIMEOUT_S,
+                "watchdog_reset_s": WATCHDOG_RESET_S,
+            }
         if isinstance(self.lab, PaperLab):
             settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}
         return settings

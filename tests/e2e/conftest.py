@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,12 @@ def make_cluster() -> Iterator[Callable[..., Cluster]]:
             proof: str = "ladder",
             fence: bool = True,
             managers: int = 1,
+            watchdog: bool = False,
         ) -> Cluster:
             lab = opened.enter_context(Lab())
             overrides = {"learning_s": QUICK_LEARNING_S, **(timers or {})}
-            stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, proof=proof, fence=fence, managers=managers)
+            parts: dict[str, Any] = {"proof": proof, "fence": fence, "managers": managers, "watchdog": watchdog}
+            stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, **parts)
             opened.enter_context(running(stack))
             cluster = Cluster(stack, lab, guests if guests is not None else {"vm1": "host1", "vm2": "host1", "vm3": "host2"})
             cluster.settle()

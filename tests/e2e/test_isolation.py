@@ -114,6 +114,7 @@ def test_r10_the_watchdog_acts_when_the_agent_stands_still(make_cluster: MakeClu
     cluster = make_cluster(fence=False, watchdog=True)
     beats = cluster.lab.beats
     boots = {name: beats.of(name)[-1].gen for name in ("vm1", "vm2")}
+    cluster.stack.wait(lambda: cluster.stack.host("host1").watchdog, 10, "host1 has told of its watchdog")
     frozen = time.monotonic()
 
     cluster.lab.host("host1").signal("agent", signal.SIGSTOP)
@@ -122,3 +123,4 @@ def test_r10_the_watchdog_acts_when_the_agent_stands_still(make_cluster: MakeClu
     for name, boot in boots.items():
         last_here = [beat.at for beat in beats.of(name) if beat.gen == boot][-1]
         assert last_here < frozen + LEASE_ENDS_S + 0.5
+    cluster.wait_beats_after(["vm1", "vm2"], frozen)

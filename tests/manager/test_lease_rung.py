@@ -164,6 +164,20 @@ def test_with_a_watchdog_a_dead_agent_is_a_dead_host() -> None:
     assert len(w.proofs(DEAD)) == 1
 
 
+@pytest.mark.parametrize(("reached_for_s", "proofs"), [(11.0, 1), (13.5, 0)])
+def test_a_watchdog_has_until_t_kill_after_the_lease(reached_for_s: float, proofs: int) -> None:
+    """R10, I6: a frozen agent's host is reached until its reset; one that is reached later has no watchdog that works."""
+    w = world()
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
+    w.beating.discard(DEAD)
+    w.run(reached_for_s)
+    w.report("h01", **{DEAD: V.OK})
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert len(w.proofs(DEAD)) == proofs
+
+
 @pytest.mark.parametrize("verdict", [V.OK, V.REFUSED, V.DEGRADED])
 def test_a_host_that_was_reached_after_its_last_heartbeat_lost_its_agent_first(verdict: PeerVerdict) -> None:
     """Whoever says it, credible or not; and it is on record for a later run of the manager."""

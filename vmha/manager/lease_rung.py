@@ -62,8 +62,10 @@ def _denied(cluster: ClusterView, host: HostView, now: float) -> NoLeaseProof | 
         return NoLeaseProof(reason="SAFE_MODE", message="the store was lost, and not everybody has said yet what runs")
     if host.agent_gone and not host.watchdog:
         return NoLeaseProof(reason="AGENT_DIED_FIRST", message="its agent ended before it; nobody is left there to stop its VMs")
-    # A watchdog resets a host without an agent: until then it may be reached.
-    slack_s = timers.heartbeat_interval_s + timers.round_trip_s + (timers.watchdog_s if host.watchdog else 0.0)
+    slack_s = timers.heartbeat_interval_s + timers.round_trip_s
+    if host.watchdog:
+        # It resets a host whose agent is gone by T_kill after the guard's end (R10, I6): until then the host may be reached.
+        slack_s += timers.lease_duration_s + timers.kill_timeout_s
     later_s = host.reached_at - host.last_beat_at
     if later_s > slack_s:
         message = f"it was reached {later_s:.1f} s after its last heartbeat: its agent was gone, and it was not"
