@@ -244,8 +244,8 @@ def compare(model: Model, state: State, cores: Cores) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_real_cores_decide_as_the_model_does(name: str) -> None:
-    """Guard, its end, latch, permission to start and lease proof are the same after every step of 250 random runs."""
-    done = sum((run(RULES[name], seed) for seed in range(250)), Counter[str]())
+    """Guard, its end, latch, permission to start and lease proof are the same after every step of 150 random runs."""
+    done = sum((run(RULES[name], seed) for seed in range(150)), Counter[str]())
 
     for what in ("certified", "latched", "the manager evacuates the host", "the host starts the VM", "the manager restarts"):
         assert done[what] > 0, f"no run had: {what}"
