@@ -9,7 +9,7 @@ import pytest
 from tests.store.ways import C, planned
 from tests.support.failures import cluster_of, confirm_down, own, register, running
 from vmha.errors import Aborted, NotFound
-from vmha.model import VmFacts, VmState
+from vmha.model import EvacuationState, ProofKind, VmFacts, VmState
 from vmha.store import Store
 from vmha.store.codec import MIGRATED_AWAY
 from vmha.store.records import ObserveResult, VmObservation
@@ -142,6 +142,68 @@ async def test_a_vm_that_left_and_was_not_seen_is_not_started(store: Store) -> N
     [moved] = (await say(store, "h2", running("v1"))).moved
 
     assert (moved.owner_host_id, moved.owner_incarnation, moved.reason) == ("h2", incarnations["h2"], "")
+
+
+async def test_the_end_of_a_migration_is_known_though_the_source_died(store: Store) -> None:
+    """R22: the owner's death is proven; the host that reports the VM running becomes its owner, and no other host can claim it."""
+    way = await planned(store, ["v1"])
+    [moved] = (await say(store, "h2", running("v1"))).moved
+
+    assert (moved.owner_host_id, moved.epoch) == ("h2", 2)
+    with pytest.raises(Aborted) as error:
+        await way.claim(way.entries[0])
+    assert error.value.reason == "STALE_VM_EPOCH"
+
+
+async def test_a_vm_in_migration_belongs_to_both(store: Store) -> None:
+    """R22: an incoming domain on h2 keeps the VM of the dead h1 from being claimed until h2 says that it has nothing of it."""
+    way = await planned(store, ["v1"])
+    await say(store, "h2", running("v1", state=PAUSED, reason="migration"))
+    with pytest.raises(Aborted) as error:
+        await way.claim(way.entries[0])
+    assert error.value.reason == "VM_MIGRATING"
+    assert (await store.vms.get(C, "v1")).owner_host_id == "h1"
+
+    await say(store, "h2", running("v1", state=ABSENT, reason="failed"))
+    assert (await way.claim(way.entries[0])).epoch == 2
+
+
+async def test_a_whole_inventory_ends_a_migration_that_it_does_not_name(store: Store) -> None:
+    """R22: the other host came back without the VM: nobody else has it any more."""
+    way = await planned(store, ["v1"])
+    await say(store, "h2", running("v1", state=PAUSED, reason="migration"))
+    await say(store, "h2", running("v2"), full=True)
+
+    assert (await store.vms.get(C, "v1")).seen_on == ""
+    assert (await way.claim(way.entries[0])).epoch == 2
+
+
+async def test_the_other_hosts_death_frees_a_vm_in_migration(store: Store) -> None:
+    """R22: "or is evacuated too": only the proof frees it, not the confirmation."""
+    way = await planned(store, ["v1"])
+    await say(store, "h2", running("v1", state=PAUSED, reason="migration"))
+    down = await confirm_down(store, C, "h2")
+    await store.evacuations.start(C, down.incident_id, "h2", down.fence_epoch, down.incarnation, 0)
+    await store.evacuations.acquire(C, down.incident_id, "r2", 60.0)
+    h3 = replace(way.entries[0], target_host_id="h3", target_incarnation=way.incarnations["h3"])
+    with pytest.raises(Aborted) as error:
+        await way.claim(h3)
+    assert error.value.reason == "VM_MIGRATING"
+
+    await store.evacuations.advance(C, down.incident_id, "r2", EvacuationState.PLANNING, proof=ProofKind.FENCE)
+    assert (await way.claim(h3)).epoch == 2
+    assert (await store.hosts.get(C, "h2")).dead_incarnation == down.incarnation
+
+
+async def test_a_source_that_booted_anew_gives_up_what_runs_where_it_went(store: Store) -> None:
+    """R22: shut off without a reason on a host that came back, and seen running elsewhere: the other host owns it."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await say(store, "h2", running("v1"))
+    await register(store, C, "h1", "boot-h1-2")
+    [moved] = (await say(store, "h1", running("v1", state=SHUTOFF, reason="unknown"), full=True)).moved
+
+    assert moved.owner_host_id == "h2"
 
 
 async def test_two_that_run_it_are_told_apart(store: Store) -> None:

@@ -61,7 +61,7 @@ async def planned(store: Store, vm_ids: list[str]) -> Evacuation:
 
 
 async def whole_way(store: Store) -> str:
-    """Everything that leaves a key: one evacuation that ended, one under way, a suspicion, a group, votes, an event.
+    """Everything that leaves a key: an evacuation that ended, one under way, a plan, a migration, a suspicion, a group, votes.
 
     Returns:
         The evacuation under way.
@@ -72,6 +72,8 @@ async def whole_way(store: Store) -> str:
     await store.evacuations.step(C, way.id, RUNNER, settled)
     await store.evacuations.advance(C, way.id, RUNNER, EvacuationState.SUCCEEDED)
     await own(store, C, "h3", ["v3"])
+    await own(store, C, "h2", ["v3"])
+    await store.evacuations.lock_plans(C, RUNNER, 60.0)
     host = await store.hosts.get(C, "h3")
     await store.incidents.suspect(C, "h3", host.boot_id, 60.0, 120.0, "SILENT", "")
     config = SafetyConfig(protected=True, self_fencing=True, voters=("h1",), certificate_quorum=1, evacuation_quorum=1, constants={})

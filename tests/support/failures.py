@@ -22,10 +22,11 @@ async def cluster_of(store: Store, cluster_id: str, host_ids: list[str], *, ha: 
 
 
 async def register(store: Store, cluster_id: str, host_id: str, boot_id: str) -> int:
-    """A host's agent registers; returns its incarnation."""
+    """A host's agent registers and confirms the newest configuration; returns its incarnation."""
     await store.hosts.hello(cluster_id, host_id, boot_id, True)
     incarnation = await store.hosts.offer(cluster_id, host_id, f"token-{boot_id}")
     await store.hosts.complete_registration(cluster_id, host_id, incarnation, boot_id)
+    await store.hosts.note(cluster_id, host_id, config_confirmed=(await store.clusters.get(cluster_id)).config_version)
     return incarnation
 
 

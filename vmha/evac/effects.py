@@ -55,7 +55,7 @@ class MakePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimVm:
-    """Make the target the VM's owner. -> VmClaimed, ClaimLost, TargetLost, VmInspected (it runs)."""
+    """Make the target the VM's owner. -> VmClaimed, ClaimLost, TargetLost, StartHeld, VmInspected (it runs)."""
 
     entry: VmEntry
     target_host_id: str
@@ -63,7 +63,10 @@ class ClaimVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartVm:
-    """Define and create it paused; safe to repeat. -> VmStarted, StartRefused, LockRefused, OutcomeUnknown, ClaimLost."""
+    """Define and create it paused; safe to repeat.
+
+    -> VmStarted, StartRefused, LockRefused, OutcomeUnknown, ClaimLost, StartHeld.
+    """
 
     entry: VmEntry
 
@@ -110,8 +113,8 @@ Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | Ins
 Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
 
 ANSWERS: Mapping[type, frozenset[type]] = {
-    ClaimVm: frozenset({ev.VmClaimed, ev.ClaimLost, ev.TargetLost, ev.VmInspected}),
-    StartVm: frozenset({ev.VmStarted, ev.StartRefused, ev.LockRefused, ev.OutcomeUnknown, ev.ClaimLost}),
+    ClaimVm: frozenset({ev.VmClaimed, ev.ClaimLost, ev.TargetLost, ev.StartHeld, ev.VmInspected}),
+    StartVm: frozenset({ev.VmStarted, ev.StartRefused, ev.LockRefused, ev.OutcomeUnknown, ev.ClaimLost, ev.StartHeld}),
     AdmitVm: frozenset({ev.VmAdmitted, ev.AdmitRefused, ev.OutcomeUnknown}),
     VerifyVm: frozenset({ev.VmVerified, ev.VmInspected, ev.OutcomeUnknown}),
     InspectVm: frozenset({ev.VmInspected, ev.OutcomeUnknown, ev.ClaimLost}),

@@ -79,6 +79,15 @@ class TargetLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartHeld:
+    """It may not be started now, wherever; nothing was done. It is looked at again."""
+
+    vm_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmStarted:
     """Defined and created on the target, and executes nothing."""
 
@@ -162,6 +171,7 @@ Event = (
     | VmClaimed
     | ClaimLost
     | TargetLost
+    | StartHeld
     | VmStarted
     | VmAdmitted
     | VmVerified

@@ -8,8 +8,15 @@ from typing import Protocol
 
 from vmha.model import VmState
 
-LOCK_ERROR = re.compile(r"Failed to get .* lock|Lockspace resource .* is locked", re.IGNORECASE)
-"""QEMU's image locks, and virtlockd's: somebody else runs this VM (design 5.4)."""
+LOCK_ERROR = re.compile(
+    r"Failed to get .*lock\b|Failed to lock byte|Is another process using the image"
+    r"|Lockspace resource .* is locked|Failed to acquire lock",
+    re.IGNORECASE,
+)
+"""QEMU's image locks, virtlockd's and sanlock's: somebody else runs this VM (design 5.4).
+
+Not libvirt's own job lock ("cannot acquire state change lock"): it says nothing of the storage.
+"""
 
 
 class HypervisorError(Exception):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from vmha.clock import Clock
 from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
@@ -28,7 +28,7 @@ from vmha.evac.proof import Case, prove
 from vmha.evac.reasons import VmReason
 from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store import Store
-from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
+from vmha.store.records import ClusterSnapshot, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
 T = TypeVar("T")
 STORE_TRIES = 6
@@ -36,6 +36,8 @@ LOOK_TIMEOUT_S = 5.0
 """For questions that change nothing."""
 HOST_AGE_S = 0.25
 """A target's record may be this old when a VM is claimed for it; the claim itself checks that its registration is in force."""
+PLAN_LOCK_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 60.0, 0.05
+"""How long one evacuator may plan for a cluster, how long another waits for it, and how often it looks."""
 PREPARED_HOSTS = 32
 """Connections opened while the proof is under way, at most."""
 
@@ -63,6 +65,7 @@ class Operations:
         self._hosts: dict[str, HostRecord] = {}
         self._read_at: dict[str, float] = {}
         self._start_timeout_s = 60.0
+        self._looked_at, self._held = float("-inf"), False
         self._log = structlog.get_logger("vmha.evac")
         self._ways: dict[type, Callable[[Any], Awaitable[ev.Event]]] = {
             fx.ProveDeath: self._prove,
@@ -96,12 +99,15 @@ class Operations:
 
     async def stored(self, call: Callable[[], Awaitable[T]]) -> T:
         """Calls the store, again when it does not answer: all its scripts are safe to repeat."""
-        with contextlib.suppress(Unavailable):
+        try:
             return await call()  # the usual way, without the cost of a retry's bookkeeping
+        except Unavailable as error:
+            if not _is_away(error):
+                raise
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(STORE_TRIES),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            retry=retry_if_exception_type(Unavailable),
+            retry=retry_if_exception(_is_away),
             reraise=True,
         ):
             with attempt:
@@ -134,7 +140,7 @@ class Operations:
 
     async def _plan(self, operation: fx.MakePlan) -> ev.Event:
         cluster_id = self._evacuation.cluster_id
-        async with self._edges.plan_lock(cluster_id):
+        async with self._edges.plan_lock(cluster_id), self._only_planner():
             # The journal first: what is claimed between two reads is then seen twice, and never not at all.
             journaled = await self.stored(self._planned_anywhere)
             asked = self._clock.now()
@@ -146,6 +152,7 @@ class Operations:
             self._hosts.update(snapshot.hosts)
             self._read_at.update(dict.fromkeys(snapshot.hosts, asked))
             entries = operation.entries or planner.first_entries(self._evacuation, vms)
+            vms = [await self._where_it_went(vm, snapshot) for vm in vms]
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
             made = planner.plan(self._evacuation, entries, situation)
             if operation.entries:
@@ -153,6 +160,39 @@ class Operations:
             await self.stored(lambda: self._store.evacuations.plan(*self._id, self._runner, made.entries))
             self._written()
             return made
+
+    async def _where_it_went(self, vm: VmRecord, snapshot: ClusterSnapshot) -> VmRecord:
+        """Gives a VM that ended a live migration while its host died to the host that runs it (R22)."""
+        host = snapshot.hosts.get(vm.seen_on)
+        runs = vm.seen_state is VmState.RUNNING and host is not None and host.has_in_force(vm.seen_incarnation)
+        if vm.owner_host_id != self._evacuation.host_id or vm.owner_incarnation > self._evacuation.incarnation or not runs:
+            return vm
+        try:
+            return await self.stored(
+                lambda: self._store.vms.move(
+                    self._evacuation.cluster_id, vm.vm_id, vm.owner_host_id, vm.seen_on, vm.seen_incarnation, vm.epoch
+                )
+            )
+        except (Aborted, NotFound):
+            return vm  # it changed meanwhile: the claim looks at what it is then
+
+    @contextlib.asynccontextmanager
+    async def _only_planner(self) -> AsyncIterator[None]:
+        """Two evacuators never plan for the same room at once. Held as long as the runner's lock lives, at most."""
+        key = (self._evacuation.cluster_id, self._runner)
+        until = self._clock.now() + PLAN_WAIT_S
+        while not await self.stored(lambda: self._store.evacuations.lock_plans(*key, PLAN_LOCK_S)):
+            if self._clock.now() > until:
+                raise Unavailable("PLAN_LOCKED", "another evacuator has been planning for long")
+            await asyncio.sleep(PLAN_POLL_S)
+        try:
+            async with asyncio.timeout(PLAN_LOCK_S):
+                yield
+        except TimeoutError:
+            raise Unavailable("PLAN_LOCKED", f"the plan took longer than {PLAN_LOCK_S:g} s") from None
+        finally:
+            with contextlib.suppress(Unavailable):  # it ends by itself
+                await self._store.evacuations.unlock_plans(*key)
 
     async def _journal_changes(self, before: tuple[VmEntry, ...], made: ev.PlanMade) -> ev.PlanMade:
         known = {entry.vm_id: entry for entry in before}
@@ -190,14 +230,20 @@ class Operations:
                 )
         except Aborted as error:
             return await self._claim_refused(entry, error)
+        except Unavailable as error:
+            if error.reason != "SAFE_MODE":
+                raise
+            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.SAFE_MODE, message=error.message)
         self._written()
         return ev.VmClaimed(entry=claimed)
 
     async def _claim_refused(self, entry: VmEntry, error: Aborted) -> ev.Event:
-        if error.reason == "STALE_INCARNATION":
+        if error.reason in {"STALE_INCARNATION", "CONFIG_UNCONFIRMED"}:
             return ev.TargetLost(vm_id=entry.vm_id, message=error.message)
         if error.reason == "VM_RUNS_ON_TARGET":
             return ev.VmInspected(vm_id=entry.vm_id, state=VmState.RUNNING)
+        if error.reason == "VM_MIGRATING":
+            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_MIGRATING, message=error.message)
         if error.reason == "VM_MIGRATED_AWAY":
             reason = VmReason.VM_MIGRATED_AWAY
             return ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=reason, message=error.message)
@@ -215,6 +261,9 @@ class Operations:
         gone = planner.lost(self._evacuation, entry, vm)
         if gone is not None or vm is None:
             return gone or ev.OutcomeUnknown(vm_id=entry.vm_id, message="no record")
+        if await self._safe_mode():
+            message = "the store has lost writes; nothing is started before every host has said what it runs"
+            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.SAFE_MODE, message=message)
         hypervisor = await self._target(entry)
         await hypervisor.start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
         started = replace(entry, step=VmStep.STARTED)
@@ -268,6 +317,14 @@ class Operations:
         await hypervisor.remove(entry.vm_id, self._start_timeout_s)
         return ev.StartRefused(vm_id=entry.vm_id, reason=operation.reason, message=operation.message)
 
+    async def _safe_mode(self) -> bool:
+        """Whether nothing may be started (R20); as it was HOST_AGE_S ago at most."""
+        now = self._clock.now()
+        if now - self._looked_at > HOST_AGE_S:
+            cluster = await self.stored(lambda: self._store.clusters.get(self._evacuation.cluster_id))
+            self._looked_at, self._held = now, cluster.safe_mode
+        return self._held
+
     async def _vm(self, vm_id: str) -> VmRecord | None:
         try:
             return await self.stored(lambda: self._store.vms.get(self._evacuation.cluster_id, vm_id))
@@ -293,6 +350,10 @@ class Operations:
 
     def _hypervisor(self, host: HostRecord) -> RemoteHypervisor:
         return self._edges.hypervisor(host.config.libvirt_uri)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and error.reason != "SAFE_MODE"
 
 
 def _answer_to(operation: fx.Operation, error: HypervisorError) -> ev.Event:

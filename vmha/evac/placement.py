@@ -57,8 +57,12 @@ class Rooms:
             self.free[host_id] = (memory_mib - facts.memory_mib, vcpus - facts.vcpus)
 
 
-def refusal(host: HostRecord, source_host_id: str) -> HostRefusal | None:
-    """Why a host may not get VMs of the failed one; None when it may."""
+def refusal(host: HostRecord, source_host_id: str, config_version: int = 0) -> HostRefusal | None:
+    """Why a host may not get VMs of the failed one; None when it may.
+
+    Args:
+        config_version: The cluster's newest; a host gets VMs only after it has confirmed that one (R18).
+    """
     checks = (
         (host.host_id == source_host_id, HostRefusal.FAILED_HOST),
         (host.in_maintenance or host.state is HostState.IN_MAINTENANCE, HostRefusal.IN_MAINTENANCE),
@@ -67,6 +71,7 @@ def refusal(host: HostRecord, source_host_id: str) -> HostRefusal | None:
         (host.incarnation <= 0 or host.incarnation_revoked, HostRefusal.NOT_REGISTERED),
         ("hypervisor" not in host.config.roles, HostRefusal.NOT_A_HYPERVISOR),
         (host.facts is None, HostRefusal.NO_FACTS),
+        (host.config_confirmed < config_version, HostRefusal.CONFIG_UNCONFIRMED),
     )
     return next((why for wrong, why in checks if wrong), None)
 
@@ -77,11 +82,12 @@ def measure(
     config: ClusterConfig,
     source_host_id: str,
     not_answering: frozenset[str] = frozenset(),
+    config_version: int = 0,
 ) -> Rooms:
     """What is free on each host: memory less the reserve, vCPUs times the overcommit, less what its VMs hold."""
     rooms = Rooms()
     for host in hosts:
-        why = HostRefusal.NOT_ANSWERING if host.host_id in not_answering else refusal(host, source_host_id)
+        why = HostRefusal.NOT_ANSWERING if host.host_id in not_answering else refusal(host, source_host_id, config_version)
         if why is not None or host.facts is None:
             rooms.refused[host.host_id] = why or HostRefusal.NO_FACTS
             continue

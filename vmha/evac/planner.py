@@ -9,7 +9,7 @@ from vmha.evac.events import ClaimLost, PlanMade
 from vmha.evac.placement import Demand, Placement, Rooms, measure, place
 from vmha.evac.reasons import VmReason
 from vmha.evac.rules import judge
-from vmha.model import VmOutcome, VmStep
+from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store.records import ClusterSnapshot, EvacuationRecord, VmEntry, VmRecord
 
 
@@ -61,6 +61,8 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
         settled = _settled(evacuation, entry, vm)
         if settled is not None:
             planned.append(settled)
+        elif vm is not None and (why := held(vm, situation.snapshot)) is not None:
+            planned.append(replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=why[0], message=why[1]))
         elif vm is not None:
             demands[entry.vm_id] = (entry, vm)
     rooms = _rooms(evacuation, situation, vms, demands.keys())
@@ -75,6 +77,17 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
     return PlanMade(entries=tuple(planned), targets=targets, priorities=priorities)
 
 
+def held(vm: VmRecord, snapshot: ClusterSnapshot) -> tuple[VmReason, str] | None:
+    """Why a VM may be started nowhere for now; the claim checks it again."""
+    if snapshot.cluster.safe_mode:
+        waits = ", ".join(snapshot.cluster.awaited[:5])
+        return VmReason.SAFE_MODE, f"the store has lost writes; these hosts have not said yet what they run: {waits}"
+    if vm.seen_on in snapshot.hosts and vm.seen_state is not VmState.ABSENT:
+        message = f"{vm.seen_on} said that it has the VM ({vm.seen_state}), by a live migration; it is that host's too"
+        return VmReason.VM_MIGRATING, message
+    return None
+
+
 def _settled(evacuation: EvacuationRecord, entry: VmEntry, vm: VmRecord | None) -> VmEntry | None:
     gone = lost(evacuation, entry, vm)
     verdict = judge(vm) if gone is None and vm is not None else None
@@ -86,7 +99,14 @@ def _settled(evacuation: EvacuationRecord, entry: VmEntry, vm: VmRecord | None) 
 
 def _rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str, VmRecord], demanded: Iterable[str]) -> Rooms:
     snapshot = situation.snapshot
-    rooms = measure(snapshot.hosts.values(), situation.vms, snapshot.cluster.config, evacuation.host_id, situation.not_answering)
+    rooms = measure(
+        snapshot.hosts.values(),
+        situation.vms,
+        snapshot.cluster.config,
+        evacuation.host_id,
+        situation.not_answering,
+        snapshot.cluster.config_version,
+    )
     again = set(demanded)
     for entry in situation.journaled:
         reserved = entry.step is VmStep.PLANNED and entry.outcome is VmOutcome.OPEN and not entry.epoch

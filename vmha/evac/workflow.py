@@ -12,7 +12,7 @@ Invariants, whatever the order of events and wherever a crash falls:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vmha.evac import effects as fx
@@ -27,9 +27,12 @@ OPERATOR_POLL_S = 1.0
 """How often the operator's word is looked for between two tries of the fence device."""
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Waits before a VM with an unknown outcome is looked at again."""
+PATIENCE = 4
+"""After so many looks in vain a pinned VM is PENDING: the rest of the evacuation does not wait for its target."""
 NOT_ANSWERING_S = 30.0
 """For how long no new VM is sent to a target that left a start without an answer."""
 
+_ACTIVE = (Phase.UNPLACED, Phase.READY, Phase.AGAIN, Phase.WAITING, Phase.BUSY)
 _PROVING = frozenset({EvacuationState.VERIFYING, EvacuationState.FENCE_PENDING})
 _NEXT: dict[type, type[fx.StartVm | fx.AdmitVm | fx.VerifyVm]] = {
     ev.VmClaimed: fx.StartVm,
@@ -170,7 +173,7 @@ class Workflow:
         under_way = entry.step in {VmStep.CLAIMED, VmStep.STARTED, VmStep.ADMITTED}
         # The dead process may have sent an admission once STARTED stood in the journal.
         vm.pinned = under_way and (entry.step is not VmStep.CLAIMED or entry.reason == VmReason.OUTCOME_UNKNOWN)
-        if under_way and entry.outcome is VmOutcome.OPEN:
+        if under_way and entry.reason != VmReason.SOURCE_STILL_RUNNING:
             self._move(vm, Phase.WAITING)
         else:
             self._settle_into(vm, target)
@@ -226,7 +229,7 @@ class Workflow:
             vm.pinned = True
             return [self._run(vm, fx.VerifyVm(entry=vm.entry))]
         if vm.busy_with is fx.VerifyVm:
-            return self._wait(vm, now)
+            return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, f"it was let execute, and is {state}")
         self._move(vm, Phase.AGAIN)
         return []
 
@@ -237,10 +240,10 @@ class Workflow:
             case ev.TargetLost():
                 self._move(vm, Phase.UNPLACED)
                 return []
-            case ev.StartRefused(reason=reason, message=message) if not vm.pinned:
+            case ev.StartHeld(reason=reason, message=message):
+                return self._on_held(vm, reason, message, now)
+            case ev.StartRefused(reason=reason, message=message):
                 return self._on_refused(vm, reason, message, now)
-            case ev.StartRefused(message=message):
-                return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
             case ev.LockRefused(message=message):
                 reason, step = VmReason.SOURCE_STILL_RUNNING, VmStep.STARTED if vm.pinned else VmStep.PLANNED
                 vm.entry = replace(vm.entry, step=step, outcome=VmOutcome.PENDING, reason=reason, message=message)
@@ -252,7 +255,17 @@ class Workflow:
                 return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
         raise ValueError(f"no rule for {type(x).__name__}")
 
+    def _on_held(self, vm: VmWork, reason: str, message: str, now: float) -> list[fx.Effect]:
+        if vm.busy_with is not fx.ClaimVm:
+            return self._wait(vm, now) if vm.pinned else self._wait(vm, now, reason, message)
+        vm.entry = replace(vm.entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=reason, message=message)
+        self._pending_at = max(self._pending_at, now + self._limits.pending_retry_s)
+        self._move(vm, Phase.PENDING)
+        return [fx.JournalVm(entry=vm.entry)]
+
     def _on_refused(self, vm: VmWork, reason: str, message: str, now: float) -> list[fx.Effect]:
+        if vm.pinned:
+            return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
         target = vm.entry.target_host_id
         attempts = vm.entry.attempts
         if reason == VmReason.TARGET_UNREACHABLE:
@@ -272,9 +285,10 @@ class Workflow:
         vm.retry_at = now + BACKOFF_S[min(vm.failures, len(BACKOFF_S) - 1)]
         vm.failures += 1
         self._move(vm, Phase.WAITING)
-        if not reason or reason == vm.entry.reason:
+        outcome = VmOutcome.PENDING if vm.pinned and vm.failures >= PATIENCE else vm.entry.outcome
+        if (reason or vm.entry.reason, outcome) == (vm.entry.reason, vm.entry.outcome):
             return []
-        vm.entry = replace(vm.entry, reason=reason, message=message)
+        vm.entry = replace(vm.entry, reason=reason or vm.entry.reason, message=message or vm.entry.message, outcome=outcome)
         return [fx.JournalVm(entry=vm.entry)]
 
     def _settle(self, vm: VmWork, outcome: VmOutcome, reason: str, message: str) -> fx.Effect:
@@ -344,10 +358,10 @@ class Workflow:
                 yield self._settle(vm, VmOutcome.SKIPPED, VmReason.EVACUATION_CANCELLED, "the evacuation was cancelled")
 
     def _reach_state(self, out: list[fx.Effect]) -> list[fx.Effect]:
-        active = (Phase.UNPLACED, Phase.READY, Phase.AGAIN, Phase.WAITING, Phase.BUSY)
-        if any(self._phases[phase] for phase in active):
+        # What is pinned to a target that does not answer keeps nobody else waiting; a cancel ends when it is settled.
+        if any(self._cancelling or vm.entry.outcome is not VmOutcome.PENDING for vm in self._in(_ACTIVE)):
             return [*self._advance(EvacuationState.RUNNING), *out]
-        waiting = [*self._phases[Phase.PENDING].values(), *self._phases[Phase.HELD].values()]
+        waiting = list(self._in((Phase.PENDING, Phase.HELD, *_ACTIVE)))
         if self._cancelling:
             return out if self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
         if not self._planned:
@@ -357,6 +371,9 @@ class Workflow:
             message = f"{len(waiting)} VMs wait, the first for: {first.message}"
             return [*out, *self._advance(EvacuationState.PENDING, reason=first.reason, message=message)]
         return [*out, *self._advance(self._final_state())]
+
+    def _in(self, phases: Iterable[Phase]) -> Iterator[VmWork]:
+        return (vm for phase in phases for vm in self._phases[phase].values())
 
     def _final_state(self) -> EvacuationState:
         outcomes = Counter(vm.entry.outcome for vm in self._vms.values())

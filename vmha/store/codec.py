@@ -166,6 +166,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         config_confirmed=_int(row, "config_confirmed"),
         agent_gone=row.get("agent_gone") == "1",
         undelivered=row.get("undelivered") == "1",
+        dead_incarnation=_int(row, "dead_incarnation"),
         flaps_s=tuple(float(at) for at in json.loads(row.get("flaps") or "[]")),
     )
 
@@ -195,6 +196,7 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "config_confirmed": str(record.config_confirmed),
         "agent_gone": flag(record.agent_gone),
         "undelivered": flag(record.undelivered),
+        "dead_incarnation": str(record.dead_incarnation),
         "flaps": json.dumps([f"{at:.6f}" for at in record.flaps_s]),
     }
 
@@ -240,6 +242,9 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         claim_id=row.get("claim_id", ""),
         autostart=row.get("autostart") == "1",
         reason=MIGRATED_AWAY if row.get("departed") == "1" else row.get("reason", ""),
+        seen_on=row.get("seen_on", ""),
+        seen_incarnation=_int(row, "seen_incarnation"),
+        seen_state=VmState(row.get("seen_state") or "UNSPECIFIED"),
     )
 
 

@@ -111,6 +111,18 @@ class Evacuations:
         """Lets it go, when it is this runner's."""
         await self._lock("release", cluster_id, evacuation_id, runner, 0)
 
+    async def lock_plans(self, cluster_id: str, runner: str, ttl_s: float) -> bool:
+        """Lets this runner alone plan for the cluster, for ttl_s; False when another one does."""
+        return await self._plan_lock("acquire", cluster_id, runner, ttl_s)
+
+    async def unlock_plans(self, cluster_id: str, runner: str) -> None:
+        """Lets the others plan, when it is this runner's turn."""
+        await self._plan_lock("release", cluster_id, runner, 0)
+
+    async def _plan_lock(self, act: str, cluster_id: str, runner: str, ttl_s: float) -> bool:
+        [held] = await self._scripts.run("plan_lock", cluster_id, act, runner, max(1, math.ceil(ttl_s * 1000)))
+        return int(held) == 1
+
     async def _lock(self, act: str, cluster_id: str, evacuation_id: str, runner: str, ttl_s: float) -> bool:
         ttl_ms = max(1, math.ceil(ttl_s * 1000))
         [held] = await self._scripts.run("evacuation_lock", cluster_id, act, evacuation_id, runner, ttl_ms)
@@ -184,8 +196,11 @@ class Evacuations:
             The entry with its new epoch, step CLAIMED; on a repeat, as the journal has it.
 
         Raises:
+            Unavailable: SAFE_MODE.
             Aborted: STALE_VM_EPOCH when the VM has another owner or epoch or is gone; STALE_INCARNATION when the target's
-                registration is not in force any more; VM_MIGRATED_AWAY; EVACUATION_UNPROVEN; EVACUATION_ENDED; VM_SETTLED.
+                registration is not in force any more; CONFIG_UNCONFIRMED when it does not hold the newest configuration;
+                VM_MIGRATED_AWAY; VM_MIGRATING when another host said that it has the VM; EVACUATION_UNPROVEN; EVACUATION_ENDED;
+                VM_SETTLED.
         """
         claimed = replace(entry, step=VmStep.CLAIMED, epoch=entry.source_epoch + 1)
         return await self._claim(cluster_id, evacuation_id, runner, claimed, from_host, from_incarnation, entry.source_epoch)

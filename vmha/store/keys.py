@@ -126,6 +126,10 @@ VM = _spec(
 HOST_VMS = _spec(
     "host_vms", "host:<host_id>:vms", "set", "none", "manager, evac", "manager, evac", "ids of the VMs that the host owns"
 )
+HOST_SEEN = _spec(
+    "host_seen", "host:<host_id>:seen", "set", "none", "manager, evac", "manager, evac",
+    "ids of VMs of other owners that the host said it executes: live migrations (R22)",
+)  # fmt: skip
 EVACUATIONS = _spec(
     "evacuations", "evacuations", "sorted set", "none; 1,000 newest", "evac", "evac", "evacuation ids by start (Unix ms)"
 )
@@ -141,6 +145,9 @@ HISTORY = _spec(
     "history", "evacuation:<evacuation_id>:history", "stream", "30 days after its end; 10,000 newest", "evac", "evac",
     "each step with id `<sequence>-0`",
 )  # fmt: skip
+PLANNING = _spec(
+    "planning", "planning", "string", "given by the evacuator", "evac", "evac", "the runner that plans for the cluster now"
+)
 RUNNER = _spec(
     "runner", "evacuation:<evacuation_id>:runner", "string", "given by the evacuator, renewed", "evac", "evac",
     "token of the one runner that may write the journal",
@@ -161,7 +168,7 @@ VOTES = _spec("votes", "votes", "string", "given by the manager", "manager", "ma
 
 TABLE: tuple[KeySpec, ...] = (
     CLUSTER_INDEX, HOST_INDEX, CLUSTER, LEADER, TERM, TOMBSTONE, CONFIGS, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM,
-    HOST_VMS, EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, RUNNER, EVENTS, EVENT_TOKEN, VOTES,
+    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN, VOTES,
 )  # fmt: skip
 """Every key, in the order of the data's way."""
 

@@ -91,6 +91,7 @@ class HostRecord:
         config_sent: Number of the newest configuration that it may have been sent.
         config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
         agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
+        dead_incarnation: The newest registration whose end an evacuation has proven; 0 when none.
         flaps_s: When it was suspected in vain within the last hour.
         undelivered: It registered, and has not shown yet that it was told to start what it owns.
     """
@@ -119,7 +120,12 @@ class HostRecord:
     config_confirmed: int = 0
     agent_gone: bool = False
     undelivered: bool = False
+    dead_incarnation: int = 0
     flaps_s: tuple[float, ...] = ()
+
+    def has_in_force(self, incarnation: int) -> bool:
+        """Whether a registration is its own, and stands."""
+        return 0 < incarnation == self.incarnation and not self.incarnation_revoked
 
     @property
     def is_confirmed_off(self) -> bool:
@@ -159,6 +165,8 @@ class VmRecord:
         owner_incarnation: The owner's registration under which it owns the VM.
         claim_id: The evacuation that made the present owner its owner; empty when none did.
         autostart: libvirt's flag before vmha took it over.
+        seen_on: Another host that said it executes it, under the registration `seen_incarnation`, in `seen_state`: a live
+            migration is under way, or ended before the owner could say so (R22).
     """
 
     vm_id: str
@@ -174,6 +182,9 @@ class VmRecord:
     claim_id: str = ""
     autostart: bool = False
     reason: str = ""
+    seen_on: str = ""
+    seen_incarnation: int = 0
+    seen_state: VmState = VmState.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,8 @@ REFUSALS: Mapping[str, tuple[type[VmhaError], str]] = {
     "STALE_FENCE_EPOCH": (Aborted, "The host's fence epoch is another one."),
     "STALE_VM_EPOCH": (Aborted, "The VM's ownership changed meanwhile."),
     "VM_MIGRATED_AWAY": (Aborted, "The VM left its host by a live migration and was not seen since."),
+    "CONFIG_UNCONFIRMED": (Aborted, "The target does not hold the newest configuration of the safety protocol yet (R18)."),
+    "VM_MIGRATING": (Aborted, "Another host said that it executes the VM, and has not said since that it doesn't (R22)."),
     "VM_RUNS_ON_TARGET": (Aborted, "The target's agent reports the VM running; it is not started elsewhere."),
     "VM_SETTLED": (Aborted, "The VM has its outcome already."),
     "EVACUATION_UNPROVEN": (Aborted, "The host's death is not proven; no VM may be claimed."),

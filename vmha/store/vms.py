@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from redis.asyncio import Redis
@@ -86,9 +86,17 @@ class Vms:
                 totals[name] += items
         deleted = tuple(codec.text(vm_id) for vm_id in totals.pop("deleted"))
         records = {name: _records(rows) for name, rows in totals.items()}
+        if full:
+            await self._unsee(cluster_id, host_id, incarnation, seen)
         absent = (record for record in records["absent"] if record.vm_id not in seen)
         records["absent"] = tuple(sorted(absent, key=lambda record: record.vm_id))
         return ObserveResult(deleted=deleted, **records)
+
+    async def _unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
+        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id))
+        gone = sorted({codec.text(vm_id) for vm_id in marked} - seen)
+        for start in range(0, len(gone), CHUNK):
+            await self._scripts.run("vm_unseen", cluster_id, host_id, incarnation, *gone[start : start + CHUNK])
 
     async def move(self, cluster_id: str, vm_id: str, from_host: str, to_host: str, to_incarnation: int, epoch: int) -> VmRecord:
         """Gives a VM to another host that has taken it over by live migration. A repeat changes nothing.

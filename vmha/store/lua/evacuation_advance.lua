@@ -1,5 +1,6 @@
 -- uses: journal
 -- uses: fenced
+-- uses: seen
 -- ARGV: evacuation_id, runner, state, terminal (1 or 0), reason, message, proof or ''.
 local state, terminal, reason, message, proof = ARGV[3], ARGV[4] == '1', ARGV[5], ARGV[6], ARGV[7]
 local row = fields(HEAD)
@@ -12,6 +13,7 @@ if proof ~= '' and proof ~= row.proof then
   redis.call('HSET', HEAD, 'proof', proof)
   if row.proof == 'UNSPECIFIED' then
     redis.call('HSET', HEAD, 'proof_time_s', NOW)
+    see_no_more(row.host_id, row.incarnation)
     local old = get(K_host(row.host_id), 'state')
     local detail = {host_id = row.host_id, old_state = 'HOST_STATE_' .. (old ~= '' and old or 'UNKNOWN'),
       new_state = 'HOST_STATE_FENCED', reason = proof, message = message}

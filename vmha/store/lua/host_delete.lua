@@ -3,7 +3,7 @@ local id = ARGV[1]
 local host = K_host(id)
 if not exists(host) then return {'HOST_UNKNOWN', 'host_id', id} end
 if ARGV[2] ~= '0' and get(host, 'version') ~= ARGV[2] then return {'ETAG_MISMATCH', 'host_id', id} end
-local owned = redis.call('SCARD', K_host_vms(id))
+local owned = redis.call('SCARD', K_host_vms(id)) + redis.call('SCARD', K_host_seen(id))
 if owned > 0 then return {'HOST_OWNS_VMS', 'host_id', id, 'vm_count', int(owned)} end
 if redis.call('HEXISTS', K_incidents(), id) == 1 or redis.call('HEXISTS', K_evacuating(), id) == 1 then
   return {'HOST_BUSY', 'host_id', id}

@@ -1,5 +1,6 @@
 -- uses: journal
 -- uses: ownership
+-- uses: seen
 -- Gives a VM to its target, compare-and-set. ARGV: evacuation_id, runner, vm_id, entry as it will be, from host, from incarnation,
 -- from epoch, to host, to incarnation, again (1: from a target of this evacuation that refused it).
 local vm_id, vm_json, from_id, from_incarnation, from_epoch = ARGV[3], ARGV[4], ARGV[5], num(ARGV[6]), num(ARGV[7])
@@ -25,10 +26,17 @@ else
   if from_id ~= head.host_id or owner_incarnation > math.min(from_incarnation, num(head.incarnation)) then
     return stale_vm(vm_id, row)
   end
-  if values[6] == '1' then return {'VM_MIGRATED_AWAY', 'vm_id', vm_id, 'host_id', from_id} end
+  if values[6] == '1' and (get(vm, 'seen_on') == '' or seen_by(vm_id, from_id) ~= '') then
+    return {'VM_MIGRATED_AWAY', 'vm_id', vm_id, 'host_id', from_id}
+  end
 end
+local seen_on, seen_state = seen_by(vm_id, from_id)
+if seen_on ~= '' then return {'VM_MIGRATING', 'vm_id', vm_id, 'host_id', seen_on, 'state', seen_state} end
 if to_id == from_id or to_id == head.host_id or not in_force(K_host(to_id), to_incarnation) then
   return {'STALE_INCARNATION', 'host_id', to_id, 'incarnation', to_incarnation}
+end
+if num(get(K_host(to_id), 'config_confirmed')) < num(get(K_cluster(), 'config_version')) then
+  return {'CONFIG_UNCONFIRMED', 'host_id', to_id}
 end
 local _, settled = put_entry(vm_id, vm_json)
 if settled then return settled end

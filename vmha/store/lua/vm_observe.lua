@@ -10,7 +10,7 @@ end
 local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
-  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'reason'}
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason'}
 
 local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
 
@@ -58,6 +58,8 @@ local function adopt(o)
 end
 
 local function forget(o)
+  local seen_on = get(K_vm(o.id), 'seen_on')
+  if seen_on ~= '' then redis.call('SREM', K_host_seen(seen_on), o.id) end
   redis.call('DEL', K_vm(o.id))
   redis.call('SREM', K_vms(), o.id)
   redis.call('SREM', K_host_vms(me), o.id)
@@ -79,7 +81,9 @@ local function from_owner(o, row)
   local late = row.claim_open == '1' and num(o.epoch) < num(row.epoch)
   if late and not executes(o) then return end
   if o.state == 'ABSENT' and o.reason == 'undefined' then return forget(o) end
-  local unexplained = o.state == 'ABSENT' and (o.reason == '' or o.reason == 'unknown')
+  -- Shut off without a word: the host has booted since, and what it had is where it was seen running.
+  local unexplained = (o.state == 'ABSENT' or (o.state == 'SHUTOFF' and row.seen_state == 'RUNNING')) and
+    (o.reason == '' or o.reason == 'unknown')
   if (unexplained or left_by_migration(o)) and hand_to_seen(o, row) then return end
   local changes = described(o)
   if executes(o) then
@@ -95,7 +99,10 @@ local function from_owner(o, row)
 end
 
 local function from_another(o, row)
-  local gone = row.state == 'ABSENT' or row.departed == '1'
+  local dead = num(get(K_host(row.owner), 'dead_incarnation'))
+  -- The owner died in the middle of a live migration, and this is where it ended.
+  local left = o.state == 'RUNNING' and dead > 0 and dead >= num(row.owner_incarnation)
+  local gone = row.state == 'ABSENT' or row.departed == '1' or left
   local newer_epoch = num(o.epoch) > num(row.epoch)
   if executes(o) and (gone or newer_epoch) then
     hand_over(o.id, row.owner, me, incarnation, math.max(num(row.epoch), num(o.epoch)) + 1, '')
@@ -104,9 +111,11 @@ local function from_another(o, row)
     return
   end
   if executes(o) then
-    write(o.id, row, {seen_on = me, seen_incarnation = incarnation})
+    write(o.id, row, {seen_on = me, seen_incarnation = incarnation, seen_state = o.state})
+    redis.call('SADD', K_host_seen(me), o.id)
   elseif row.seen_on == me then
-    redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation')
+    redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation', 'seen_state')
+    redis.call('SREM', K_host_seen(me), o.id)
   end
   if o.state ~= 'ABSENT' then note(foreign, o.id) end
 end
