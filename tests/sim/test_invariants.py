@@ -196,6 +196,11 @@ PASSES: dict[str, Callable[[], Truth]] = {
     "an operator's host is opened at once": lambda: truth(
         [*DEAD, line(11.0, Fact.LEADS, manager=1), line(12.0, Fact.ACT, "h1", cause="confirm_off"), line(12.1, Fact.OPENED, "h1")]
     ),
+    "a returned host starts what was claimed for it": lambda: truth(
+        [*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(15.0, Fact.GUEST_DROPPED, "h2", "vm1"),
+         line(30.0, Fact.GUEST_RUNS, "h2", "vm1", "resume")],
+        [*PROVEN, {**moved(14.0, "vm1", "h1", "h2", ""), "step": "CLAIMED"}],
+    ),
     "a lost store gets its open incident back": lambda: truth(
         [*DEAD, line(12.0, Fact.OPENED, "h1"), line(13.0, Fact.STORE_LOST), line(14.0, Fact.OPENED, "h1", term=0, term_held=7)],
         PROVEN[:1],

@@ -207,10 +207,16 @@ def returned_host_starts_its_own(truth: Truth) -> Iterator[Violation]:
         if line.cause != "resume":
             continue
         before = truth.last_host(line.vm, line.t)
-        if before is not None and before.host != line.host:
+        if before is not None and before.host != line.host and not _claimed(truth, line, before.end):
             text = f"{line.host} starts {line.vm} by itself, which ran on {before.host} last"
             facts = {"vm": line.vm, "host": line.host, "last": before.host}
             yield Violation(t=line.t, invariant="returned_host_starts_its_own", message=text, facts=facts)
+
+
+def _claimed(truth: Truth, start: Line, since: float | None) -> bool:
+    """Whether an evacuation made the host the VM's owner after it had last run: it may start what was not admitted in time."""
+    claims = (event for event in truth.events if event["type"] == "vm" and event["vm"] == start.vm and event["t"] <= start.t)
+    return any(e["target"] == start.host and e["step"] == "CLAIMED" and since is not None and e["t"] >= since for e in claims)
 
 
 def evacuated_is_true(truth: Truth) -> Iterator[Violation]:
