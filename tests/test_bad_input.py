@@ -299,6 +299,7 @@ async def test_in_a_session(
 @rows(Call, "manager")
 async def test_to_the_manager(clusters: World, capsys: pytest.CaptureFixture[str], bad: Bad, given: Call) -> None:
     """It is refused, changes nothing, and the same connection takes the next call."""
+    await clusters.configured()
     before = await clusters.store.clusters.snapshot(CLUSTER)
     of = clusters.manager if given.method == "GetPeers" else clusters.operator
 

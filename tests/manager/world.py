@@ -164,6 +164,16 @@ class World:
         if enable:
             await self.operator.EnableCluster(cs.EnableClusterRequest(cluster_id=cluster_id))
 
+    async def configured(self) -> None:
+        """Waits until the newest numbered configuration says what the cluster is set to: it follows a moment later."""
+
+        async def said() -> bool:
+            snapshot = await self.store.clusters.snapshot(CLUSTER)
+            newest = snapshot.configs.get(snapshot.cluster.config_version)
+            return newest is not None and newest.protected is snapshot.cluster.ha_enabled
+
+        await until(said)
+
     def agent(self, host_id: str, **more: Any) -> Agent:
         agent = Agent(self.channel, host_id, **more)
         self.agents.append(agent)
