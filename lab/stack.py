@@ -22,10 +22,9 @@ import grpc
 import redis
 
 from lab import Lab
-from lab.host import Host
 from lab.paper import PaperLab
 from lab.watch import EventLog
-from lab.watchdog import Watchdog, pipe_of
+from lab.watchdog import Watchdog, pipe_of, watch_all
 from vmha.v1 import cluster_pb2, host_pb2, vm_pb2
 from vmha.v1 import cluster_service_pb2 as cs
 from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
@@ -105,7 +104,7 @@ class Stack:
         self.events.start()
         self.lab.up(self.hosts)
         if self.watchdog:
-            self._start_watchdogs()
+            self._watchdogs = watch_all([self.lab.host(host_id) for host_id in self.host_ids], WATCHDOG_TIMEOUT_S, self.directory)
 
     def stop(self) -> None:
         """End every process that this stack started; the lab's hosts go down too."""
@@ -117,13 +116,6 @@ class Stack:
         self.channel.close()
         self.evac_channel.close()
         self.lab.down()
-
-    def _start_watchdogs(self) -> None:
-        for host_id in self.host_ids:
-            host = self.lab.host(host_id)
-            assert isinstance(host, Host)
-            self._watchdogs.append(Watchdog(host, WATCHDOG_TIMEOUT_S))
-            self._watchdogs[-1].start(self.directory / f"agent-{host_id}.yaml")
 
     def start_process(self, name: str, *, die_after: str = "") -> None:
         """Start redis, manager or evac (again).
@@ -303,6 +295,11 @@ class Stack:
     # Configuration
 
     @property
+    def redis_url(self) -> str:
+        """Where the services keep their state."""
+        return f"unix://{self._redis_socket}"
+
+    @property
     def _redis_socket(self) -> Path:
         return self.directory / "redis.sock"
 
@@ -310,13 +307,12 @@ class Stack:
         return [sys.executable, "-m", "vmha.cli.main", "agent", "--config", str(self.directory / f"agent-{host_id}.yaml")]
 
     def _write_configs(self) -> None:
-        redis_url = f"unix://{self._redis_socket}"
         common = {"log_level": self.log_level, "log_format": "json"}
         for name, target in zip(self.manager_names, self.manager_targets, strict=True):
-            self._write(name, {"manager_id": name, "listen": target, "redis_url": redis_url, "evac_target": self.evac_target,
+            self._write(name, {"manager_id": name, "listen": target, "redis_url": self.redis_url, "evac_target": self.evac_target,
                                "discovery_interval_s": 0.5, **common})  # fmt: skip
         self._write(
-            "evac", {"listen": self.evac_target, "redis_url": redis_url, "runner_ttl_s": 3, "pending_retry_s": 1, **common}
+            "evac", {"listen": self.evac_target, "redis_url": self.redis_url, "runner_ttl_s": 3, "pending_retry_s": 1, **common}
         )
         for host_id in self.host_ids:
             self._write(f"agent-{host_id}", self._agent_file(host_id) | common)

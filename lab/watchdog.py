@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.host import Host
@@ -28,6 +29,7 @@ class Watchdog:
 
     def __init__(self, host: Host, timeout_s: float) -> None:
         self._host = host
+        self.host_id = host.name
         self._timeout_s = timeout_s
         self.path = pipe_of(host.directory)
         self._ended = threading.Event()
@@ -65,6 +67,14 @@ class Watchdog:
                     return
         finally:
             os.close(pipe)
+
+
+def watch_all(hosts: Sequence[object], timeout_s: float, settings: Path) -> list[Watchdog]:
+    """Start the watchdogs of hosts that have power, with the agents' settings of that directory."""
+    watchdogs = [Watchdog(host, timeout_s) for host in hosts if isinstance(host, Host)]
+    for watchdog in watchdogs:
+        watchdog.start(settings / f"agent-{watchdog.host_id}.yaml")
+    return watchdogs
 
 
 def pipe_of(directory: Path) -> Path:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from lab import Lab
+from lab.stack import Stack, running
 from tests.e2e.cluster import Cluster
+from tests.support.sentinel import Plant
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 MakeCluster = Callable[..., Cluster]
@@ -68,3 +74,41 @@ def test_a_take_over_fences_nobody(make_cluster: MakeCluster) -> None:
     cluster.hold(12.0)
 
     cluster.assert_nothing_was_evacuated(began)
+
+
+@dataclass(kw_only=True)
+class OnSentinel(Stack):
+    """A stack whose Redis is a primary with a replica, watched by three Sentinels."""
+
+    plant: Plant
+
+    @property
+    def redis_url(self) -> str:
+        return self.plant.url
+
+    def start_process(self, name: str, *, die_after: str = "") -> None:
+        if name != "redis":
+            super().start_process(name, die_after=die_after)
+
+
+def test_a_failover_of_redis_in_an_evacuation_starts_nothing_twice(tmp_path: Path) -> None:
+    """The primary is killed when the first guest is claimed: a replica takes over, every guest runs once, nobody is fenced."""
+    plant = Plant(tmp_path)
+    with ExitStack() as opened:
+        opened.callback(plant.stop)
+        plant.start()
+        lab = opened.enter_context(Lab())
+        stack = OnSentinel(lab=lab, fence=False, managers=2, timers={"learning_s": 2.0}, plant=plant)
+        opened.enter_context(running(stack))
+        cluster = Cluster(stack, lab, {"vm1": "host1", "vm2": "host1", "vm3": "host2"})
+        cluster.settle()
+        cut = cluster.kill("host1")
+        stack.wait(lambda: any(seen.vm for seen in stack.events.all() if seen.at > cut), 40, "a guest is claimed")
+
+        plant.kill("primary")
+
+        cluster.wait_beats_after(["vm1", "vm2"], cut, 90)
+        cluster.wait_still_beating(["vm3"], time.monotonic())
+        lab.beats.check()
+        running_now = [name for host in ("host2", "host3") for name in cluster.running(host)]
+        assert sorted(running_now) == ["vm1", "vm2", "vm3"]
