@@ -134,6 +134,9 @@ async def test_a_name_that_is_taken_is_a_definite_refusal(tmp_path: Path) -> Non
     [
         ('internal error: process exited: qemu: Failed to get "write" lock\nIs another process using the image?', True),
         ('Failed to get shared "write" lock', True),
+        ("Failed to lock byte 100", True),
+        ("internal error: Failed to acquire lock: error -243", True),
+        ("Timed out during operation: cannot acquire state change lock (held by monitor=remoteDispatch)", False),
         ("resource busy: Lockspace resource '/var/lib/disk' is locked", True),
         ("internal error: Failed to get monitor", False),
         ("unsupported machine type", False),

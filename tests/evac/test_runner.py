@@ -17,6 +17,7 @@ from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Operations
 from vmha.evac.reasons import ProofReason
 from vmha.model import EvacuationState, HostFacts, ProofKind, VmOutcome, VmState, VmStep
+from vmha.store.evacuations import Evacuations
 
 S = EvacuationState
 
@@ -330,6 +331,103 @@ async def test_two_evacuations_never_plan_for_the_same_room(world: World) -> Non
     assert (await world.ended(first.evacuation_id)).state is S.SUCCEEDED
     assert (await world.ended(second.evacuation_id)).state is S.SUCCEEDED
     assert [len(fake.domains) for fake in (world.fakes["h3"], world.fakes["h4"])] == [8, 8]
+
+
+async def test_two_evacuators_never_plan_for_the_same_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above with a process each, and the first to plan slow to write it down: the second waits for it."""
+    await world.cluster(4, memory_mib=64 * 8)
+    await world.vms(*(seen(n) for n in range(8)))
+    await world.vms(*(seen(n) for n in range(8, 16)), host_id="h2")
+    orders = [await world.order(await world.fail(host_id)) for host_id in ("h1", "h2")]
+    write = Evacuations.plan
+
+    async def slowly(*args: Any) -> None:
+        await asyncio.sleep(0.3)
+        await write(*args)
+
+    monkeypatch.setattr(Evacuations, "plan", slowly)
+    for order in orders:
+        world.supervisor().ensure(order)
+
+    for order in orders:
+        assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
+    assert [len(fake.domains) for fake in (world.fakes["h3"], world.fakes["h4"])] == [8, 8]
+
+
+async def test_in_safe_mode_nothing_starts(world: World) -> None:
+    """R20: the proof is there, the store has lost writes: PENDING with SAFE_MODE until the last host has said what it runs."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1))
+    order = await world.order(await world.fail())
+    await world.store.clusters.enter_safe_mode(C, 99, ["h2"])
+    world.supervisor().ensure(order)
+
+    waiting = await world.until(order.evacuation_id, lambda record: record.state is S.PENDING)
+    assert (waiting.reason, waiting.proof) == ("SAFE_MODE", ProofKind.FENCE)
+    assert all(not fake.started for fake in world.fakes.values())
+    await world.store.clusters.safe_arrived(C, "h2")
+    assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
+
+
+async def test_safe_mode_holds_what_is_claimed_already(world: World) -> None:
+    """R20: a VM that was claimed before the store was lost is not started before safe mode ends."""
+    await world.cluster()
+    await world.vms(seen(0))
+    for host_id in ("h2", "h3"):
+        world.fake(host_id).hangs.add("*")
+    order = await world.order(await world.fail())
+    world.supervisor().ensure(order)
+    async with asyncio.timeout(10):
+        while (e := (await world.entries(order.evacuation_id)).get("vm0")) is None or e.reason != "OUTCOME_UNKNOWN":
+            await asyncio.sleep(0.01)
+    await world.store.clusters.enter_safe_mode(C, 99, ["h2"])
+    for fake in world.fakes.values():
+        fake.hangs.clear()
+    await asyncio.sleep(2.5)  # beyond the first two looks at it
+
+    assert all(not fake.started for fake in world.fakes.values())
+    await world.store.clusters.safe_arrived(C, "h2")
+    assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
+
+
+async def test_a_target_must_hold_the_newest_configuration(world: World) -> None:
+    """R18: h2, with more room, has not confirmed it: everything goes to h3."""
+    await world.cluster()
+    await world.store.hosts.note(C, "h2", config_confirmed=0)
+    await world.store.hosts.put_facts(C, "h3", HostFacts(vcpus=64, memory_mib=8192))
+    await world.vms(*(seen(n) for n in range(4)))
+
+    assert (await world.evacuate()).state is S.SUCCEEDED
+    assert [world.running_on(n) for n in range(4)] == [["h3"]] * 4
+
+
+async def test_a_vm_in_migration_waits_for_the_other_host(world: World) -> None:
+    """R22: h2 has the incoming domain of vm0 as h1 dies: vm0 is PENDING, vm1 moves; once h2 says that it is gone, vm0 too."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1))
+    await world.vms(seen(0, state=VmState.PAUSED, reason="migration"), host_id="h2")
+    order = await world.order(await world.fail())
+    world.supervisor().ensure(order)
+
+    waiting = await world.until(order.evacuation_id, lambda record: record.state is S.PENDING)
+    assert waiting.reason == "VM_MIGRATING"
+    assert (world.running_on(0), len(world.running_on(1))) == ([], 1)
+    await world.vms(seen(0, state=VmState.ABSENT, reason="failed"), host_id="h2")
+    assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
+    assert len(world.running_on(0)) == 1
+
+
+async def test_a_migration_that_ended_as_its_source_died_is_taken_as_it_is(world: World) -> None:
+    """R22: h2 said that it runs vm0 before h1 could say that it left: h2 owns it, nothing is started."""
+    await world.cluster()
+    await world.vms(seen(0))
+    await world.vms(seen(0), host_id="h2")
+
+    record = await world.evacuate()
+    entry = (await world.entries(record.evacuation_id))["vm0"]
+    assert (record.state, entry.outcome, entry.reason) == (S.SUCCEEDED, VmOutcome.SKIPPED, "TAKEN_OVER")
+    assert (await world.store.vms.get(C, vm_uuid(0))).owner_host_id == "h2"
+    assert all(not fake.started for fake in world.fakes.values())
 
 
 STEPS = ["ProveDeath", "MakePlan", "ClaimVm", "StartVm", "AdmitVm", "VerifyVm"]

@@ -13,7 +13,7 @@ from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.reasons import VmReason
 from vmha.evac.vmwork import Limits
-from vmha.evac.workflow import Workflow
+from vmha.evac.workflow import PATIENCE, Workflow
 from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.records import EvacuationRecord, VmEntry
 
@@ -22,6 +22,7 @@ RECORD = EvacuationRecord(
     evacuation_id="e", cluster_id="c", host_id="h1", fence_epoch=1, incarnation=1, state=EvacuationState.VERIFYING
 )
 TARGETS = ("h2", "h3", "h4")
+HELD = ("SAFE_MODE", "VM_MIGRATING")
 
 
 @dataclass
@@ -176,6 +177,8 @@ class Player:
                 return ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.RESTARTED, reason="HOST_RETURNED", message="")
             case 1:
                 return ev.TargetLost(vm_id=entry.vm_id, message="")
+            case 2:
+                return ev.StartHeld(vm_id=entry.vm_id, reason=self.draw(st.sampled_from(HELD)), message="")
         attempts = (
             (*entry.attempts, entry.target_host_id)
             if entry.epoch and entry.target_host_id not in entry.attempts
@@ -202,6 +205,8 @@ class Player:
                 return ev.LockRefused(vm_id=entry.vm_id, message="Failed to get write lock")
             case 3:
                 return ev.OutcomeUnknown(vm_id=entry.vm_id, message="")
+            case 4:
+                return ev.StartHeld(vm_id=entry.vm_id, reason="SAFE_MODE", message="")
         entry = replace(entry, step=VmStep.STARTED)
         self.journal.write(entry)
         return ev.VmStarted(entry=entry)
@@ -369,3 +374,54 @@ def test_a_host_without_vms_succeeds_at_once() -> None:
 
     assert [e.state for e in effects if isinstance(e, fx.AdvanceState)] == [EvacuationState.SUCCEEDED]
     assert workflow.ended
+
+
+def silent(workflow: Workflow, vm_id: str, now: float) -> tuple[list[fx.Effect], float]:
+    """Looks at the target of a VM until it is PENDING; returns the last effects and the time."""
+    out: list[fx.Effect] = []
+    for _ in range(PATIENCE + 1):
+        now = workflow.deadline() or now
+        [look] = [e for e in workflow.tick(now) if isinstance(e, fx.InspectVm)]
+        out = workflow.event(ev.OutcomeUnknown(vm_id=look.entry.vm_id, message="timeout"), now)
+        if workflow.entries()[0].outcome is VmOutcome.PENDING:
+            break
+    assert workflow.entries()[0].vm_id == vm_id
+    return out, now
+
+
+def test_a_target_that_hangs_keeps_nobody_waiting() -> None:
+    """R15: its VM stays pinned and is PENDING with a reason; the evacuation is PENDING, not RUNNING; a restart keeps the pin."""
+    workflow, effects = started(1)
+    [claim] = [e for e in effects if isinstance(e, fx.ClaimVm)]
+    claimed = replace(claim.entry, step=VmStep.CLAIMED, epoch=2)
+    workflow.event(ev.VmClaimed(entry=claimed), 1.0)
+    workflow.event(ev.OutcomeUnknown(vm_id=claimed.vm_id, message="timeout"), 2.0)
+
+    silent(workflow, claimed.vm_id, 2.0)
+    [entry] = workflow.entries()
+    assert (entry.outcome, entry.reason, entry.target_host_id) == (VmOutcome.PENDING, "OUTCOME_UNKNOWN", "h2")
+    assert workflow.state is EvacuationState.PENDING
+
+    again = Workflow(LIMITS)
+    record = replace(RECORD, state=EvacuationState.PENDING, proof=ProofKind.FENCE)
+    again.event(ev.Restored(record=record, entries=(entry,)), 50.0)
+    looks = again.tick(50.0)
+    assert [type(e) for e in looks if not isinstance(e, fx.AdvanceState)] == [fx.InspectVm]
+    back = again.event(ev.VmInspected(vm_id=entry.vm_id, state=VmState.ABSENT), 51.0)
+    [start] = [e for e in back if isinstance(e, fx.StartVm)]
+    assert start.entry.target_host_id == "h2"
+    out = again.event(ev.StartRefused(vm_id=entry.vm_id, reason="START_REFUSED", message="no"), 52.0)
+    assert not [e for e in out if isinstance(e, fx.MakePlan)]
+
+
+def test_what_holds_starts_holds_each_vm_and_is_asked_again() -> None:
+    """A claim that safe mode holds back leaves the VM PENDING without a target of its own; it is planned again, not spun on."""
+    workflow, effects = started(1)
+    [claim] = [e for e in effects if isinstance(e, fx.ClaimVm)]
+    out = workflow.event(ev.StartHeld(vm_id=claim.entry.vm_id, reason="SAFE_MODE", message="m"), 1.5)
+
+    assert not [e for e in out if isinstance(e, fx.MakePlan)]
+    assert workflow.state is EvacuationState.PENDING
+    assert workflow.entries()[0].reason == "SAFE_MODE"
+    assert workflow.deadline() == 1.5 + LIMITS.pending_retry_s
+    assert [type(e) for e in workflow.tick(3.5)] == [fx.MakePlan]

@@ -145,7 +145,7 @@ async def test_a_vm_that_left_and_was_not_seen_is_not_started(store: Store) -> N
 
 
 async def test_the_end_of_a_migration_is_known_though_the_source_died(store: Store) -> None:
-    """R22: the owner's death is proven; the host that reports the VM running becomes its owner, and no other host can claim it."""
+    """R22: the owner is proven dead; the host that reports the VM running becomes its owner, and no other can claim it."""
     way = await planned(store, ["v1"])
     [moved] = (await say(store, "h2", running("v1"))).moved
 
