@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmha.manager import effects as fx
 from vmha.manager import events as ev
-from vmha.manager import incidents
+from vmha.manager import incidents, lease_rung
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.hostview import IllegalInput
 from vmha.manager.looking import look, schedule
@@ -78,8 +78,12 @@ def confirm_ended(cluster: ClusterView, x: ev.ConfirmEnded, now: float) -> Effec
     if host is None:
         return []
     done = incidents.confirm_ended(host, x, now)
+    proof = lease_rung.climb(cluster, host, now)
+    if any(isinstance(effect, fx.OrderEvacuation) for effect in proof):
+        # The cooldown was longer than T_wait: one order says it all.
+        done = [effect for effect in done if not isinstance(effect, fx.OrderEvacuation)]
     schedule(cluster, host, now)
-    return done
+    return done + proof
 
 
 def operator_confirmed_off(cluster: ClusterView, x: ev.OperatorConfirmedOff, now: float) -> Effects:
