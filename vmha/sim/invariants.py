@@ -222,7 +222,12 @@ def _claimed(truth: Truth, start: Line, since: float | None) -> bool:
 def evacuated_is_true(truth: Truth) -> Iterator[Violation]:
     """EVACUATED is said of a host only when nothing protected runs there and each VM of its evacuation has its outcome."""
     outcomes: dict[tuple[str, str], Mapping[str, Any]] = {}
+    losses = [line.t for line in truth.facts(Fact.STORE_LOST)]
     for event in truth.events:
+        if losses and losses[0] <= event["t"]:
+            # The journal went with the store; the alarm STORE_LOST names the host whose VMs nobody knows any more.
+            losses.pop(0)
+            outcomes.clear()
         if event["type"] == "vm":
             outcomes[event["host"], event["vm"]] = event
         if event["type"] != "host_state" or event["to"] != HostState.EVACUATED.value:
