@@ -95,7 +95,7 @@ async def test_a_lost_store_is_restored_under_the_next_generation(store: Store, 
     restored = await store.clusters.restore(before.cluster, hosts, [rule])
 
     assert restored.store_generation == before.cluster.store_generation + 1
-    assert await store.clusters.restore(before.cluster, hosts, [rule]) == restored
+    assert await store.clusters.restore(before.cluster, hosts, [rule]) == restored and restored.awaited == ("h1", "h2")
     after = await store.clusters.snapshot(C)
     assert (after.hosts, after.groups) == (before.hosts, before.groups)
     assert await store.clusters.list_ids() == [C]

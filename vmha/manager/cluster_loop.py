@@ -301,10 +301,10 @@ class ClusterLoop:
         self.sessions.forget(host_id, NotFound("HOST_UNKNOWN", f"host {host_id} left the cluster", {"host_id": host_id}))
         metrics.forget_host(self.cluster_id, host_id)
 
-    def store_lost(self, message: str) -> None:
+    def store_lost(self, message: str, *, emptied: bool) -> None:
         """The store came back without what it held: nothing is decided until what matters was learnt again (R20)."""
         self._store_lost()
-        self.safe_mode.begin(message)
+        self.safe_mode.begin(message, emptied=emptied)
 
     def _store_lost(self) -> None:
         self.memory.told = 0

@@ -18,6 +18,7 @@ from vmha.manager.alarms import AlarmSink
 from vmha.manager.host_queues import HostQueues
 from vmha.manager.hostview import PROVEN_DEAD
 from vmha.manager.memory import ClusterMemory
+from vmha.model import HostState
 from vmha.store import Store
 from vmha.store.records import ClusterRecord
 
@@ -54,16 +55,18 @@ class SafeMode:
         self._was_on = False
         self._awaited: tuple[str, ...] = ()
 
-    def begin(self, message: str) -> None:
-        """The store came back without what this manager knows: wait for every host that may run something.
+    def begin(self, message: str, *, emptied: bool) -> None:
+        """The store came back without what this manager knows: wait for every host that can tell what was lost.
 
-        Not for one that never registered, nor for one whose death was proven: it runs nothing until it registers here.
+        Not for one that never registered, nor for one that is settled. One whose death was proven runs nothing until it registers
+        here; but only it knows what it owned when the store came back empty.
         """
+        settled = frozenset({HostState.EVACUATED}) if emptied else PROVEN_DEAD
         hosts = [
             host_id
             for host_id in self._memory.hypervisors
             if (host := self._memory.hosts[host_id]).incarnation > 0
-            and host.state not in PROVEN_DEAD
+            and host.state not in settled
             and not host.is_confirmed_off
         ]
         self._enter(message, hosts, self._memory.cluster.store_generation)

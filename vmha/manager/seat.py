@@ -42,7 +42,7 @@ class Seat:
     ) -> None:
         self._parts = parts
         self._drawn: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
-        self._lost = ""
+        self._lost, self._emptied = "", False
         self._lease_s = lease_s
         self._missing_s: float | None = None
         self._generation = snapshot.cluster.store_generation
@@ -124,7 +124,7 @@ class Seat:
         message = f"The store came back without cluster {self.cluster_id}; its configuration was restored from memory."
         if memory.incidents:
             message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."
-        self.lost(message)
+        self.lost(message, emptied=True)
         return await clusters.snapshot(self.cluster_id)
 
     def take(self, snapshot: ClusterSnapshot) -> None:
@@ -139,16 +139,17 @@ class Seat:
             self.lost(OLDER)
         self.loop.apply(snapshot)
 
-    def lost(self, message: str) -> None:
+    def lost(self, message: str, *, emptied: bool = False) -> None:
         """The store came back without what it held: the leader must learn anew; at once, or as soon as it leads."""
         _log.error("store was lost", cluster_id=self.cluster_id)
-        self._lost = message
+        self._lost, self._emptied = message, self._emptied or emptied
         self._tell_lost()
 
     def _tell_lost(self) -> None:
         if self._lost and self.loop is not None:
             message, self._lost = self._lost, ""
-            self.loop.store_lost(message)
+            emptied, self._emptied = self._emptied, False
+            self.loop.store_lost(message, emptied=emptied)
 
     # What agents ask
 

@@ -5,14 +5,19 @@ if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} en
 if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
 redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
   'config_version', ARGV[4], 'store_generation', int(num(ARGV[5]) + 1))
+local awaited = {}
 for id, row in pairs(cjson.decode(ARGV[6])) do
   redis.call('SADD', K_hosts(), id)
   for name, value in pairs(row) do redis.call('HSET', K_host(id), name, value) end
+  local off = row.confirmed_off_by ~= '' and num(row.confirmed_off_epoch) == num(row.fence_epoch)
+  if num(row.incarnation) > 0 and row.state ~= 'EVACUATED' and not off then awaited[#awaited + 1] = id end
   if row.incident_id ~= '' then
     redis.call('HSET', K_incidents(), id, cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch,
       'Restored after the store was lost.'}))
   end
 end
+-- Safe mode from the first moment on: only the hosts themselves know what they run (R20).
+if #awaited > 0 then redis.call('HSET', K_cluster(), 'awaited', cjson.encode(awaited)) end
 for id, rule in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', K_groups(), id, rule) end
 for number, content in pairs(cjson.decode(ARGV[8])) do redis.call('HSET', K_configs(), number, content) end
 return {'OK', redis.call('HGETALL', K_cluster())}

@@ -10,6 +10,7 @@ if exists(HEAD) then
   if ARGV[6] ~= '' and (row.lease_proof or '') == '' then redis.call('HSET', HEAD, 'lease_proof', ARGV[6]) end
   return {'OK', redis.call('HGETALL', HEAD)}
 end
+if get(K_cluster(), 'awaited') ~= '' then return {'SAFE_MODE', 'evacuation_id', ID} end
 local host = fields(K_host(host_id))
 if not host.config then return {'HOST_UNKNOWN', 'host_id', host_id} end
 if num(host.fence_epoch) ~= num(fence_epoch) then
