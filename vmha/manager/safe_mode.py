@@ -127,6 +127,8 @@ class SafeMode:
 
     def _enter(self, message: str, hosts: list[str], generation: int) -> None:
         _log.error("store was lost", cluster_id=self._memory.cluster.cluster_id, message=message)
+        if hosts:
+            message += f" Nothing is started before these have said what they run: {', '.join(hosts)}."
         self._alarms.clear_alarm(ALARM, "")
         self._alarms.raise_alarm(ALARM, "", message)
         if hosts and not self._memory.cluster.safe_mode:
