@@ -19,9 +19,10 @@ from tests.support.redis import RedisServer
 from vmha.config import EvacSettings
 from vmha.evac import app
 from vmha.evac.fencing import FenceAgents, Power
-from vmha.model import EvacuationState, HostState, ProofKind
+from vmha.model import EvacuationState, HostState, ProofKind, SelfFencing
 from vmha.rpc.channel import open_channel
 from vmha.rpc.scalars import duration
+from vmha.store.leaders import Candidate
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
 
@@ -293,6 +294,83 @@ async def test_a_lease_proof_that_comes_later_is_news(world: World, stub: Stub) 
     assert world.device.orders == 0
     first.cancel()
     second.cancel()
+
+
+LEASE = pb.LeaseProof(
+    silent_for=duration(12.5), waited=duration(11.9), in_contact_for=duration(40.0), hosts_in_contact=2, evacuation_quorum=2
+)
+
+
+async def test_a_lease_proof_does_not_wait_for_a_device_that_hangs(world: World, stub: Stub) -> None:
+    """The fence is asked and gives no answer (its power is gone with its host's): the lease proof counts at once."""
+    await world.cluster()
+    await world.vms(seen(0))
+    world.device.gate = asyncio.Event()
+    incident = await world.fail()
+    first = stub.Evacuate(request(incident))
+    async with asyncio.timeout(10):
+        while not world.device.reads:
+            await asyncio.sleep(0.01)
+
+    second = stub.Evacuate(request(incident, lease_proof=LEASE))
+    record = await world.ended(incident.incident_id, 5.0)
+
+    assert (record.state, record.proof) == (EvacuationState.SUCCEEDED, ProofKind.LEASE)
+    first.cancel()
+    second.cancel()
+
+
+async def test_without_self_fencing_a_lease_proves_nothing(world: World, stub: Stub) -> None:
+    """`self_fencing: off`: nobody stops the VMs when a lease ends, whatever a leader says."""
+    await world.cluster(config=replace(CONFIG, self_fencing=SelfFencing.OFF))
+    await world.vms(seen(0))
+    world.device.works = False
+    incident = await world.fail()
+    call = stub.Evacuate(request(incident, lease_proof=LEASE))
+    await call.read()
+    await world.until(incident.incident_id, lambda r: r.state is EvacuationState.FENCE_PENDING)
+    reads = world.device.reads
+    while world.device.reads < reads + 2:
+        await asyncio.sleep(0.01)
+
+    record = await world.store.evacuations.get(C, incident.incident_id)
+    assert record.state is EvacuationState.FENCE_PENDING
+    assert all(not fake.started for fake in world.fakes.values())
+    call.cancel()
+
+
+async def test_an_old_leaders_order_is_refused(world: World, stub: Stub) -> None:
+    """R19: an order of an older term than the newest starts nothing, and brings no proof to what is under way."""
+    await world.cluster()
+    await world.vms(seen(0))
+    world.device.works = False
+    incident = await world.fail()
+    first = await world.store.leaders.claim(C, Candidate(holder="old", manager_id="m1", address="a:1"), 0.01)
+    await asyncio.sleep(0.05)
+    second = await world.store.leaders.claim(C, Candidate(holder="new", manager_id="m2", address="a:2"), 60.0)
+    assert second.term > first.term
+
+    late = await refused(stub.Evacuate(request(incident, leader_term=first.term)).read())
+    call = stub.Evacuate(request(incident, leader_term=second.term))
+    await call.read()
+    proof = await refused(stub.Evacuate(request(incident, leader_term=first.term, lease_proof=LEASE)).read())
+
+    assert late == proof == ("ABORTED", "STALE_LEADER_TERM")
+    assert (await world.store.evacuations.get(C, incident.incident_id)).lease_proof == ""
+    call.cancel()
+
+
+async def test_the_proof_is_told_before_any_vm_is_claimed(world: World) -> None:
+    """The event that calls the host FENCED, and names the rung, comes before every event about a VM."""
+    await world.cluster()
+    await world.vms(*(seen(n) for n in range(4)))
+    await world.evacuate()
+    events = await world.store.events.read(C, 0)
+    fenced = [e.revision for e in events if e.kind == "host_state_change" and e.detail["new_state"] == "HOST_STATE_FENCED"]
+    vms = [e.revision for e in events if e.kind == "vm_evacuation_change"]
+
+    assert len(fenced) == 1
+    assert vms and fenced[0] < min(vms)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.reasons import VmReason
-from vmha.evac.vmwork import Limits
-from vmha.evac.workflow import PATIENCE, Workflow
+from vmha.evac.vmwork import PATIENCE, Limits
+from vmha.evac.workflow import Workflow
 from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.records import EvacuationRecord, VmEntry
 
@@ -248,6 +248,8 @@ class Player:
         """One random move; False when nothing can happen any more."""
         if self.workflow.ended:
             return False
+        if self.journal.record.proof is ProofKind.UNPROVEN and self.draw(st.integers(0, 9)) == 0:
+            self.take(self.workflow.event(ev.ProofOffered(), self.now))
         if self.running and self.draw(st.integers(0, 9)):
             self.answer(self.draw(st.sampled_from(self.running)))
             return True
@@ -425,3 +427,18 @@ def test_what_holds_starts_holds_each_vm_and_is_asked_again() -> None:
     assert workflow.entries()[0].reason == "SAFE_MODE"
     assert workflow.deadline() == 1.5 + LIMITS.pending_retry_s
     assert [type(e) for e in workflow.tick(3.5)] == [fx.MakePlan]
+
+
+def test_an_offered_proof_does_not_wait_for_the_fence() -> None:
+    """A fence device that takes long to fail is dropped, the ladder climbed anew; a late answer of the dropped climb counts only
+    when it is a proof."""
+    workflow = Workflow(LIMITS)
+    workflow.event(ev.Restored(record=RECORD), 0.0)
+
+    assert workflow.event(ev.ProofOffered(), 5.0) == [fx.StopProving()]
+    assert workflow.event(ev.ProofDenied(reason="FENCE_TIMEOUT", message="late"), 5.0) == []
+    assert workflow.deadline() == 5.0
+    assert [type(e) for e in workflow.tick(5.0)] == [fx.ProveDeath]
+    out = workflow.event(ev.ProofGiven(kind=ProofKind.LEASE, message="m"), 5.1)
+    assert next(e.proof for e in out if isinstance(e, fx.AdvanceState)) is ProofKind.LEASE
+    assert workflow.event(ev.ProofGiven(kind=ProofKind.FENCE, message="late"), 5.2) == []

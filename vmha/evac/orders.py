@@ -50,15 +50,17 @@ class Orders:
         """
         if self._supervisor.draining:
             raise Unavailable("DRAINING", "the evacuator is shutting down")
+        known = ""
         try:
-            incarnation = (await self._store.evacuations.get(cluster_id, evacuation_id)).incarnation
+            before = await self._store.evacuations.get(cluster_id, evacuation_id)
+            incarnation, known = before.incarnation, before.lease_proof
         except NotFound:
             incarnation = (await self._confirmed_host(cluster_id, host_id, fence_epoch)).incarnation
         record = await self._store.evacuations.start(
             cluster_id, evacuation_id, host_id, fence_epoch, incarnation, leader_term, lease_proof
         )
         self._supervisor.ensure(record)
-        if lease_proof:
+        if lease_proof and not known:
             self._supervisor.prove_again(evacuation_id)
         return record
 

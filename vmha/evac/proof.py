@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vmha.evac.events import ProofDenied, ProofGiven
 from vmha.evac.fencing import FenceDevice, FenceFailed, Power
 from vmha.evac.reasons import ProofReason
-from vmha.model import ClusterConfig, ProofKind, ProofPolicy
+from vmha.model import ClusterConfig, ProofKind, ProofPolicy, SelfFencing
 from vmha.store.records import HostRecord
 
 
@@ -53,7 +53,7 @@ async def operators_word(case: Case) -> Answer | None:
 
 async def lease(case: Case) -> Answer | None:
     """The leader found that the host's self-fencing agent has stopped its VMs by now (R16); durable before it counts."""
-    if not case.lease_proof:
+    if not case.lease_proof or case.config.self_fencing is SelfFencing.OFF:
         return None
     return ProofGiven(kind=ProofKind.LEASE, message=case.lease_proof)
 

@@ -8,6 +8,13 @@ from enum import Enum, auto
 from vmha.evac import effects as fx
 from vmha.store.records import VmEntry
 
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Waits before a VM with an unknown outcome is looked at again."""
+PATIENCE = 4
+"""After so many looks in vain a pinned VM is PENDING: the rest of the evacuation does not wait for its target."""
+NOT_ANSWERING_S = 30.0
+"""For how long no new VM is sent to a target that left a start without an answer."""
+
 
 class Phase(Enum):
     """What a VM waits for."""

@@ -19,18 +19,12 @@ from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.reasons import AlarmReason, VmReason
 from vmha.evac.startqueue import StartQueue
-from vmha.evac.vmwork import Limits, Phase, VmWork
+from vmha.evac.vmwork import BACKOFF_S, NOT_ANSWERING_S, PATIENCE, Limits, Phase, VmWork
 from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.records import VmEntry
 
 OPERATOR_POLL_S = 1.0
 """How often the operator's word is looked for between two tries of the fence device."""
-BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Waits before a VM with an unknown outcome is looked at again."""
-PATIENCE = 4
-"""After so many looks in vain a pinned VM is PENDING: the rest of the evacuation does not wait for its target."""
-NOT_ANSWERING_S = 30.0
-"""For how long no new VM is sent to a target that left a start without an answer."""
 
 _ACTIVE = (Phase.UNPLACED, Phase.READY, Phase.AGAIN, Phase.WAITING, Phase.BUSY)
 _PROVING = frozenset({EvacuationState.VERIFYING, EvacuationState.FENCE_PENDING})
@@ -52,7 +46,7 @@ class Workflow:
         self._phases: dict[Phase, dict[str, VmWork]] = {phase: {} for phase in Phase}
         self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
         self._not_answering: dict[str, float] = {}
-        self._restored = self._proving = self._planned = self._planning = self._cancelling = False
+        self._restored = self._proving = self._offered = self._planned = self._planning = self._cancelling = False
         self._fence_at = self._proof_at = self._pending_at = 0.0
         self.ended = False
 
@@ -77,7 +71,7 @@ class Workflow:
             case ev.ProofGiven() | ev.ProofDenied():
                 out = self._on_proof(x, now)
             case ev.ProofOffered():
-                self._proof_at, out = now, []
+                out = self._on_offered(now)
             case ev.PlanMade():
                 out = self._on_plan(x, now)
             case ev.OperatorConfirmed():
@@ -132,8 +126,10 @@ class Workflow:
         return [fx.ProveDeath(ask_fence=True), fx.Prepare()]
 
     def _on_proof(self, x: ev.ProofGiven | ev.ProofDenied, now: float) -> list[fx.Effect]:
-        if not self._proving:
+        if not self._proving and not self._offered:
             raise ValueError(f"{type(x).__name__} while {self._state}")
+        if self._state not in _PROVING or (not self._proving and isinstance(x, ev.ProofDenied)):
+            return []  # of a climb that was dropped for a better one
         self._proving = False
         if isinstance(x, ev.ProofGiven):
             return self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)
@@ -141,6 +137,13 @@ class Workflow:
             self._fence_at = now + self._limits.fence_retry_s
         self._proof_at = min(self._fence_at, now + OPERATOR_POLL_S)
         return self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)
+
+    def _on_offered(self, now: float) -> list[fx.Effect]:
+        """A fence device may take long to fail: it is not waited for. Its answer may be on its way all the same."""
+        if self._state not in _PROVING:
+            return []
+        self._proof_at, asked, self._proving, self._offered = now, self._proving, False, True
+        return [fx.StopProving()] if asked else []
 
     def _on_cancel(self) -> list[fx.Effect]:
         self._cancelling = True
