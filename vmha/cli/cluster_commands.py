@@ -74,6 +74,8 @@ def disable(context: typer.Context, cluster: ClusterArgument = "") -> None:
 
 def _note(cluster: cluster_pb2.Cluster) -> str:
     notes = ["learning: confirms nothing yet"] if cluster.learning else []
+    if cluster.safe_mode:
+        notes.append(f"the store was lost, nothing is started before these have reported: {', '.join(cluster.awaited_hosts)}")
     if cluster.hosts_without_agent:
         notes.append(f"no agent: {', '.join(cluster.hosts_without_agent)}")
     return "; ".join(notes)
