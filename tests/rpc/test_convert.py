@@ -44,7 +44,11 @@ spans = {
     for name in TIMER_NAMES
     if name not in BOUND_TO_EACH_OTHER | {"probe_misses"}
 }
-safe = {"lease_duration_s": st.floats(90, 100), "wait_duration_s": st.floats(150, LONGEST_S), "lost_heartbeats": st.integers(1, 2)}
+safe = {
+    "lease_duration_s": st.floats(90, 100),
+    "wait_duration_s": st.floats(150, LONGEST_S),
+    "lost_heartbeats": st.integers(1, 2),
+}
 configs = st.builds(
     Wishes,
     profile=st.just(Profile.STANDARD),

@@ -14,7 +14,12 @@ from vmha.store import Store
 from vmha.store.records import ClusterRecord, SafetyConfig
 
 CONFIG = SafetyConfig(
-    protected=True, self_fencing=True, voters=("h1", "h2", "h3"), certificate_quorum=2, evacuation_quorum=2, constants={"wait_duration_s": 150.0}
+    protected=True,
+    self_fencing=True,
+    voters=("h1", "h2", "h3"),
+    certificate_quorum=2,
+    evacuation_quorum=2,
+    constants={"wait_duration_s": 150.0},
 )
 OTHER = replace(CONFIG, voters=("h1", "h2"), evacuation_quorum=1)
 

@@ -76,7 +76,9 @@ async def whole_way(store: Store) -> str:
     await store.evacuations.lock_plans(C, RUNNER, 60.0)
     host = await store.hosts.get(C, "h3")
     await store.incidents.suspect(C, "h3", host.boot_id, 60.0, 120.0, "SILENT", "")
-    config = SafetyConfig(protected=True, self_fencing=True, voters=("h1",), certificate_quorum=1, evacuation_quorum=1, constants={})
+    config = SafetyConfig(
+        protected=True, self_fencing=True, voters=("h1",), certificate_quorum=1, evacuation_quorum=1, constants={}
+    )
     await store.clusters.put_config(await store.clusters.get(C), config, at_least=0, keep_from=0, hosts=["h1"])
     rule = Group(group_id="g1", policy=GroupPolicy.AFFINITY, mode=GroupMode.SOFT, vm_ids=("v1", "v3"))
     await store.groups.create(C, rule)

@@ -35,14 +35,9 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
             async for event in self._preview(request):
                 yield pb.EvacuateResponse(event=event)
             return
-        record = await self._orders.start(
-            request.cluster_id,
-            request.host_id,
-            request.request_id,
-            request.fence_epoch,
-            request.leader_term,
-            _in_words(request.lease_proof) if request.HasField("lease_proof") else "",
-        )
+        lease = _in_words(request.lease_proof) if request.HasField("lease_proof") else ""
+        failure = request.cluster_id, request.host_id, request.request_id, request.fence_epoch
+        record = await self._orders.start(*failure, request.leader_term, lease)
         async for step in self._orders.follow(record.cluster_id, record.evacuation_id, max(0, record.sequence - 1)):
             yield pb.EvacuateResponse(event=evacuation_event(*step))
 

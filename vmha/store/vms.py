@@ -84,13 +84,9 @@ class Vms:
             )
             for name, items in zip(totals, reply, strict=True):
                 totals[name] += items
-        deleted = tuple(codec.text(vm_id) for vm_id in totals.pop("deleted"))
-        records = {name: _records(rows) for name, rows in totals.items()}
         if full:
             await self._unsee(cluster_id, host_id, incarnation, seen)
-        absent = (record for record in records["absent"] if record.vm_id not in seen)
-        records["absent"] = tuple(sorted(absent, key=lambda record: record.vm_id))
-        return ObserveResult(deleted=deleted, **records)
+        return _result(totals, seen)
 
     async def _unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
         marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id))
@@ -136,6 +132,14 @@ def _arguments(observation: VmObservation) -> tuple[str | int, ...]:
         observation.epoch,
         codec.flag(observation.autostart),
     )
+
+
+def _result(totals: dict[str, list[Any]], seen: set[str]) -> ObserveResult:
+    deleted = tuple(codec.text(vm_id) for vm_id in totals.pop("deleted"))
+    records = {name: _records(rows) for name, rows in totals.items()}
+    absent = (record for record in records["absent"] if record.vm_id not in seen)
+    records["absent"] = tuple(sorted(absent, key=lambda record: record.vm_id))
+    return ObserveResult(deleted=deleted, **records)
 
 
 def _records(rows: list[Any]) -> tuple[VmRecord, ...]:
