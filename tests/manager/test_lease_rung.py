@@ -41,6 +41,20 @@ def test_after_t_wait_of_silence_the_evacuator_is_told_once(timers: Timers) -> N
     assert (proof.hosts_in_contact, proof.evacuation_quorum) == (3, 2)
 
 
+def test_a_fence_has_the_first_word() -> None:
+    """The ladder's first rung: the lease is only asked once the fence proved nothing."""
+    w = world(fenced=True)
+    w.kill(DEAD)
+    w.run_until(DEAD, HostState.DOWN, 100.0)
+    w.advance(DEAD, EvacuationState.VERIFYING)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+    w.advance(DEAD, EvacuationState.FENCE_PENDING)
+    w.run(1)
+
+    assert len(w.proofs(DEAD)) == 1
+
+
 def test_two_hosts_evacuate_one_another() -> None:
     """In a two-host cluster the survivor is half of it: its contact is enough."""
     w = world(2)

@@ -15,14 +15,16 @@ Effects = list[fx.Effect]
 
 UNPROVEN = frozenset({HostState.DOWN, HostState.FENCING, HostState.FENCE_PENDING})
 """States in which a confirmed failure still waits for its proof."""
+WITH_A_FENCE = frozenset({HostState.FENCE_PENDING})
+"""The one in which its fence has been asked, and proved nothing."""
 
 
 def waits(host: HostView) -> bool:
-    """Whether a lease proof could still help a host's incident."""
+    """Whether a lease proof could still help a host's incident. A fence has the first word: it is the first rung."""
     incident = host.incident
     return (
         incident is not None
-        and host.state in UNPROVEN
+        and host.state in (WITH_A_FENCE if host.has_fence else UNPROVEN)
         and not incident.is_proven
         and not (incident.lease_proven or incident.fence_decides or incident.registered or incident.cancelling)
     )
