@@ -22,6 +22,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self._clock = clock
         self._acked_at: float | None = None
+        self._series: dict[tuple[str, PeerVerdict], Counter] = {}
         self._probes = Counter(
             "vmha_agent_probes", "Probes that ended, by peer and result.", ["peer", "verdict"], registry=registry
         )
@@ -76,13 +77,17 @@ class Metrics:
 
     def probed(self, peer: str, result: ProbeResult) -> None:
         """A probe has ended."""
-        self._probes.labels(peer, str(result.verdict)).inc()
+        series = self._series.get((peer, result.verdict))
+        if series is None:
+            series = self._series[peer, result.verdict] = self._probes.labels(peer, str(result.verdict))
+        series.inc()
         if result.round_trip_s is not None:
             self._round_trips.observe(result.round_trip_s)
 
     def forget_peer(self, peer: str) -> None:
         """A peer is probed no more: its series end, or they would pile up with every drawing."""
         for verdict in PeerVerdict:
+            self._series.pop((peer, verdict), None)
             with suppress(KeyError):
                 self._probes.remove(peer, str(verdict))
 
