@@ -125,3 +125,10 @@ def test_an_empty_store_knows_no_host() -> None:
 
     assert made["hosts"] == {"h1": "UNKNOWN", "h2": "UNKNOWN", "h3": "UNKNOWN"}
     assert made["cluster"] == "DISABLED"
+
+
+def test_a_vm_that_its_new_owner_started_has_moved() -> None:
+    """It was claimed for a host that was cut off before it could be admitted, and started it when it was back."""
+    lines = [line(0.0, Fact.GUEST_RUNS, "h1", "vm1", "initial"), line(9.0, Fact.GUEST_RUNS, "h2", "vm1", "resume")]
+
+    assert final(FakeBooks(vms={"vm1": vm("vm1", "h2")}), [FakeGuest("vm1", "h2", VmState.RUNNING)], lines)["outcome"] == "MOVED"

@@ -99,7 +99,9 @@ def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History, tol
 def _outcome(vm: VmSpec, books: Books, history: History, told: Mapping[str, Any]) -> str:
     runs = [line for line in history.of(Fact.GUEST_RUNS) if line.vm == vm.id]
     if runs and runs[-1].cause == "resume" and runs[-1].t >= told.get("t", 0.0):
-        return VmOutcome.RESTARTED.value
+        # Started by its owner itself; one that had been claimed for this host before it was cut off has moved all the same.
+        moved = len(runs) > 1 and runs[-2].host != runs[-1].host
+        return (VmOutcome.MOVED if moved else VmOutcome.RESTARTED).value
     entries = books.entries.get(vm.id, ())
     if entries:
         return (VmOutcome.PENDING if entries[-1].outcome is VmOutcome.OPEN else entries[-1].outcome).value
