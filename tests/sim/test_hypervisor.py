@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,12 @@ class Rig:
         self.reached = True
         self.evac = Process()
         self.remote = SimRemoteHypervisor(self.h1, self.evac, lambda: self.reached)
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that somebody holds on to."""
+        self._tasks.append(self.loop.create_task(work))
+        return self._tasks[-1]
 
     def facts(self) -> list[tuple[float, Fact, str, str]]:
         """What was written down: when, what, where, why."""
@@ -84,7 +91,7 @@ def test_a_start_takes_its_time_and_executes_nothing_until_it_is_admitted(rig: R
 
 def test_a_start_whose_caller_was_killed_comes_to_its_end(rig: Rig) -> None:
     """A late paused domain is there; nobody was told."""
-    task = rig.loop.create_task(rig.remote.start_paused(VM, XML, T))
+    task = rig.begin(rig.remote.start_paused(VM, XML, T))
     rig.loop.run_for(0.5)
     rig.evac.alive = False
     task.cancel()
@@ -195,7 +202,7 @@ def test_a_hung_libvirt_costs_the_connection_and_no_guest(rig: Rig) -> None:
     """Questions end in Unavailable after their time; the kernel still shows and kills processes."""
     rig.run_on_h1()
     ear, local = Ear(), SimLocalHypervisor(rig.h1, Process())
-    rig.loop.create_task(local.run(ear))
+    rig.begin(local.run(ear))
     rig.loop.run_for(1.0)
     rig.h1.hang(hung=True)
     for waited in (10.0, 0.0):
@@ -214,8 +221,8 @@ def test_a_hung_libvirt_costs_the_connection_and_no_guest(rig: Rig) -> None:
 def test_a_domain_that_is_being_started_counts_as_alive(rig: Rig) -> None:
     """And destroy ends it before it comes up."""
     local = SimLocalHypervisor(rig.h1, Process())
-    rig.loop.create_task(local.run(Ear()))
-    rig.loop.create_task(rig.remote.start_paused(VM, XML, T))
+    rig.begin(local.run(Ear()))
+    rig.begin(rig.remote.start_paused(VM, XML, T))
     rig.loop.run_for(0.5)
     assert rig.loop.run_until(local.alive()) == {VM}
 
