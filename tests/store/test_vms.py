@@ -195,6 +195,20 @@ async def test_the_other_hosts_death_frees_a_vm_in_migration(store: Store) -> No
     assert (await store.hosts.get(C, "h2")).dead_incarnation == down.incarnation
 
 
+async def test_words_by_way_of_peers_mark_a_migration(store: Store) -> None:
+    """R22: a host that can send no inventory has the VM of another: nobody claims it. Its own VMs are no news."""
+    way = await planned(store, ["v1"])
+    await own(store, C, "h2", ["v2"])
+    await store.vms.sighted(C, "h2", way.incarnations["h2"], {"v1": RUNNING, "v2": RUNNING, "v9": RUNNING})
+    with pytest.raises(Aborted) as error:
+        await way.claim(way.entries[0])
+
+    assert error.value.reason == "VM_MIGRATING"
+    assert [vm.seen_on for vm in await store.vms.list(C)] == ["h2", ""]
+    with pytest.raises(Aborted):
+        await store.vms.sighted(C, "h2", way.incarnations["h2"] - 1, {"v1": RUNNING})
+
+
 async def test_a_source_that_booted_anew_gives_up_what_runs_where_it_went(store: Store) -> None:
     """R22: shut off without a reason on a host that came back, and seen running elsewhere: the other host owns it."""
     await cluster_of(store, C, ["h1", "h2"])

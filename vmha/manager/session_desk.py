@@ -20,6 +20,7 @@ from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.refusals import foreign_host
 from vmha.manager.registration import RegistrationDesk, request_inventory
+from vmha.manager.relayed_guests import RelayedGuests
 from vmha.manager.rounds import Rounds
 from vmha.manager.safe_mode import SafeMode
 from vmha.manager.sessions import Session, Sessions
@@ -82,6 +83,7 @@ class SessionDesk:
         self.registration = RegistrationDesk(parts.store, memory, sessions, parts.nonces, self, self._inventories)
         self.heartbeats = HeartbeatDesk(memory, parts.nonces, self, cluster.contact, parts.clock)
         self.registration.heartbeats = self.heartbeats
+        self._relayed = RelayedGuests(parts.store, memory.cluster.cluster_id, cluster.queues)
         self._closing: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Session, Any], None]] = {
             "report": self._report,
@@ -180,6 +182,7 @@ class SessionDesk:
     def heard(self, host_id: str, boot_id: str, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
         """A heartbeat of the incarnation in force."""
         cluster = self._cluster
+        self._relayed.take(beat, relayed=relayed)
         if beat.store_generation > cluster.memory.cluster.store_generation:
             cluster.safe_mode.seen(beat.store_generation)
         if beat.config_version and cluster.configs.confirmed(host_id, beat.config_version):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from redis.asyncio import Redis
 
+from vmha.model import VmState
 from vmha.store import codec, keys
 from vmha.store.records import ObserveResult, VmObservation, VmRecord
 from vmha.store.scripts import Scripts, pairs, refusal, store_errors
@@ -87,6 +88,17 @@ class Vms:
         if full:
             await self._unsee(cluster_id, host_id, incarnation, seen)
         return _result(totals, seen)
+
+    async def sighted(self, cluster_id: str, host_id: str, incarnation: int, states: Mapping[str, VmState]) -> None:
+        """Takes in which VMs a host executes that cannot report its inventory; marks those of other owners (R22).
+
+        Raises:
+            Aborted: STALE_INCARNATION when incarnation is not in force.
+        """
+        items = sorted(states.items())
+        for start in range(0, len(items), CHUNK):
+            flat = [part for vm_id, state in items[start : start + CHUNK] for part in (vm_id, state.value)]
+            await self._scripts.run("vm_sighted", cluster_id, host_id, incarnation, *flat)
 
     async def _unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
         marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id))
