@@ -282,6 +282,22 @@ async def test_a_refused_admission_is_withdrawn_and_moved_on(world: World) -> No
     assert world.fakes["h2"].domains == {}
 
 
+async def test_a_target_without_a_lease_is_no_verdict_on_the_vm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only target lost its lease for a moment: the VM is withdrawn and waits, and runs there once the lease is back."""
+    monkeypatch.setattr("vmha.evac.workflow.NOT_ANSWERING_S", 0.3)
+    await world.cluster(2)
+    await world.vms(seen(0))
+    world.agent.refuses["h2"] = "LEASE_EXPIRED"
+    order = await world.order(await world.fail())
+    world.supervisor().ensure(order)
+    await world.until(order.evacuation_id, lambda record: record.state is S.PENDING)
+    assert world.fakes["h2"].domains == {}
+
+    world.agent.refuses.clear()
+    assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
+    assert world.running_on(0) == ["h2"]
+
+
 async def test_a_host_that_came_back_keeps_what_it_still_owns(world: World) -> None:
     """VMs wait for room, the host registers again: they are RESTARTED, not started elsewhere."""
     await world.cluster(1)

@@ -38,6 +38,8 @@ HOST_AGE_S = 0.25
 """A target's record may be this old when a VM is claimed for it; the claim itself checks that its registration is in force."""
 PLAN_LOCK_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 60.0, 0.05
 """How long one evacuator may plan for a cluster, how long another waits for it, and how often it looks."""
+NOT_READY = frozenset({"LEASE_EXPIRED", "NOT_REGISTERED", "INCARNATION_MISMATCH"})
+"""An agent's refusals that say nothing of the VM: its host may take it later."""
 PREPARED_HOSTS = 32
 """Connections opened while the proof is under way, at most."""
 
@@ -283,7 +285,8 @@ class Operations:
             return ev.OutcomeUnknown(vm_id=entry.vm_id, message=f"admission: {error.message}")
         except VmhaError as error:
             message = f"{error.reason}: {error.message}"
-            return ev.AdmitRefused(vm_id=entry.vm_id, reason=VmReason.ADMISSION_REFUSED, message=message)
+            reason = VmReason.TARGET_NOT_READY if error.reason in NOT_READY else VmReason.ADMISSION_REFUSED
+            return ev.AdmitRefused(vm_id=entry.vm_id, reason=reason, message=message)
         admitted = replace(entry, step=VmStep.ADMITTED)
         await self.journal(admitted)
         return ev.VmAdmitted(entry=admitted)

@@ -271,7 +271,7 @@ class Workflow:
             return self._wait(vm, now, VmReason.OUTCOME_UNKNOWN, message)
         target = vm.entry.target_host_id
         attempts = vm.entry.attempts
-        if reason == VmReason.TARGET_UNREACHABLE:
+        if reason in {VmReason.TARGET_UNREACHABLE, VmReason.TARGET_NOT_READY}:
             self._stop_sending_to(target, now)  # it may take this VM later: no attempt
         elif target not in attempts:
             attempts = (*attempts, target)
