@@ -135,6 +135,7 @@ def test_logs_are_silent_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
     silence = Silence()
     silence.begin()
     log.error("not seen")
+    log.critical("not seen either")
     silence.end()
     log.error("seen")
 

@@ -10,6 +10,10 @@ import structlog
 _NOWHERE = structlog.ReturnLogger()
 
 
+def _drop(_logger: Any, _method: str, _event: Any) -> Any:
+    raise structlog.DropEvent
+
+
 class Silence:
     """Switches structlog and logging off between `begin` and `end`."""
 
@@ -21,7 +25,10 @@ class Silence:
         """From now on nothing is logged."""
         self._structlog = structlog.get_config()
         structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False
+            processors=[_drop],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+            logger_factory=lambda *_: _NOWHERE,
+            cache_logger_on_first_use=False,
         )
         self._disabled = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
