@@ -17,7 +17,7 @@ from vmha.safety import RHO
 Raw = dict[str, Any]
 LAST_FAULT_S: Final = 70.0
 """Episodes begin before this; what follows them may be later."""
-SETTLING_S: Final = 40.0
+SETTLING_S: Final = 36.0
 """Left after the last act, so that what it leads to is seen."""
 QUICK_S: Final = 1.0
 """An agent that comes back so soon enforces its guard in time: well within kill_timeout_s."""
@@ -79,7 +79,7 @@ class _Maker:
     # What there is
 
     def _size(self) -> int:
-        if self.rng.random() < 0.02:
+        if self.rng.random() < 0.012:
             return self.rng.randint(*COMMITTEE_HOSTS)
         return self.rng.choice((2, 3, 3, 3, 4, 4, 5, 5, 6, 7))
 
