@@ -65,9 +65,7 @@ class SafeMode:
         hosts = [
             host_id
             for host_id in self._memory.hypervisors
-            if (host := self._memory.hosts[host_id]).incarnation > 0
-            and host.state not in settled
-            and not host.is_confirmed_off
+            if (host := self._memory.hosts[host_id]).incarnation > 0 and host.state not in settled and not host.is_confirmed_off
         ]
         self._enter(message, hosts, self._memory.cluster.store_generation)
 
