@@ -154,6 +154,10 @@ class Stack:
         with redis.Redis(unix_socket_path=str(self._redis_socket)) as client:
             client.flushall()
 
+    def forget_store(self) -> None:
+        """Delete what a Redis that was ended has written: it comes back empty."""
+        shutil.rmtree(self.directory / "appendonlydir")
+
     def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
         """Send a signal to a service; after SIGKILL it is reaped."""
         process = self.processes[name]

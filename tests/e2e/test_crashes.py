@@ -86,6 +86,7 @@ def test_s29_a_store_that_is_away_for_a_minute_and_comes_back_empty_evacuates_no
     cluster.stack.end("redis")
     cluster.hold(60.0)
 
+    cluster.stack.forget_store()
     cluster.stack.start_process("redis")
     cluster.stack.wait_settled(len(cluster.guests), 40)
     cluster.assert_nothing_was_evacuated(began)

@@ -284,7 +284,7 @@ async def test_a_lease_proof_that_comes_later_is_news(world: World, stub: Stub) 
         silent_for=duration(12.5), waited=duration(11.9), in_contact_for=duration(40.0), hosts_in_contact=2, evacuation_quorum=2
     )
 
-    second = stub.Evacuate(request(incident, lease_proof=proof))
+    second = stub.Evacuate(request(incident, leader_term=1, lease_proof=proof))
     await second.read()
     record = await world.ended(incident.incident_id)
 
@@ -312,7 +312,7 @@ async def test_a_lease_proof_does_not_wait_for_a_device_that_hangs(world: World,
         while not world.device.reads:
             await asyncio.sleep(0.01)
 
-    second = stub.Evacuate(request(incident, lease_proof=LEASE))
+    second = stub.Evacuate(request(incident, leader_term=1, lease_proof=LEASE))
     record = await world.ended(incident.incident_id, 5.0)
 
     assert (record.state, record.proof) == (EvacuationState.SUCCEEDED, ProofKind.LEASE)
@@ -326,7 +326,7 @@ async def test_without_self_fencing_a_lease_proves_nothing(world: World, stub: S
     await world.vms(seen(0))
     world.device.works = False
     incident = await world.fail()
-    call = stub.Evacuate(request(incident, lease_proof=LEASE))
+    call = stub.Evacuate(request(incident, leader_term=1, lease_proof=LEASE))
     await call.read()
     await world.until(incident.incident_id, lambda r: r.state is EvacuationState.FENCE_PENDING)
     reads = world.device.reads
@@ -379,16 +379,18 @@ async def test_the_proof_is_told_before_any_vm_is_claimed(world: World) -> None:
         ("lease_proof.waited", {"waited": None}),
         ("lease_proof.silent_for", {"silent_for": duration(11.0)}),
         ("lease_proof.hosts_in_contact", {"hosts_in_contact": 1}),
+        ("leader_term", {}),
     ],
 )
 async def test_a_lease_proof_that_proves_nothing_is_refused(world: World, stub: Stub, field: str, wrong: dict[str, Any]) -> None:
-    """Too short a silence, too few in contact: INVALID_ARGUMENT with the field."""
+    """Too short a silence, too few in contact, nobody's term: INVALID_ARGUMENT with the field."""
     await world.cluster()
     incident = await world.fail()
     good = {"silent_for": duration(12.5), "waited": duration(11.9), "hosts_in_contact": 2, "evacuation_quorum": 2}
 
+    term = 0 if field == "leader_term" else 1
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.Evacuate(request(incident, lease_proof=pb.LeaseProof(**{**good, **wrong}))).read()
+        await stub.Evacuate(request(incident, leader_term=term, lease_proof=pb.LeaseProof(**{**good, **wrong}))).read()
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field in str(refused.value.details())

@@ -160,6 +160,7 @@ def evacuate(request: evacuation.EvacuateRequest) -> None:
         wrong.not_negative("leader_term", request.leader_term)
         if request.HasField("lease_proof"):
             proof = request.lease_proof
+            wrong.that(request.leader_term >= 1, "leader_term", "is required with lease_proof: only a cluster's leader can tell")
             wrong.that(seconds(proof.waited) > 0, "lease_proof.waited", "is required")
             wrong.that(seconds(proof.silent_for) > seconds(proof.waited), "lease_proof.silent_for", "must be longer than waited")
             enough = proof.hosts_in_contact >= proof.evacuation_quorum >= 1
