@@ -102,6 +102,12 @@ CASES = {
                line(20.0, Fact.HOST_UP, "h1"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")],
         events=SETTLED,
     ),
+    "a returned host starts what its agent saw leave": Case(
+        breaks="returned_host_starts_its_own",
+        lines=[*history_of("h2"), line(1.0, Fact.AGENT_UP, "h2"), line(5.0, Fact.GUEST_ENDS, "h2", "vm2", "migration"),
+               line(5.0, Fact.GUEST_RUNS, "h1", "vm2", "migration"), *DEAD, line(22.0, Fact.GUEST_RUNS, "h2", "vm2", "resume")],
+        events=PROVEN,
+    ),
     "evacuated while a guest runs there": Case(
         breaks="evacuated_is_true", lines=[DIES], events=[state(16.0, "h1", "EVACUATED")]
     ),
@@ -195,6 +201,12 @@ PASSES: dict[str, Callable[[], Truth]] = {
     ),
     "an operator's host is opened at once": lambda: truth(
         [*DEAD, line(11.0, Fact.LEADS, manager=1), line(12.0, Fact.ACT, "h1", cause="confirm_off"), line(12.1, Fact.OPENED, "h1")]
+    ),
+    "a returned host starts what left it unseen, for a host that was proven dead": lambda: truth(
+        [line(2.0, Fact.AGENT_DOWN, "h2"), *history_of("h2"), line(5.0, Fact.GUEST_ENDS, "h2", "vm2", "migration"),
+         line(5.0, Fact.GUEST_RUNS, "h1", "vm2", "migration"), *DEAD, line(20.0, Fact.AGENT_UP, "h2"),
+         line(22.0, Fact.GUEST_RUNS, "h2", "vm2", "resume")],
+        PROVEN,
     ),
     "a returned host starts what was claimed for it": lambda: truth(
         [*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(15.0, Fact.GUEST_DROPPED, "h2", "vm1"),

@@ -12,6 +12,7 @@ from typing import Any, Final
 from vmha.model import HostState
 from vmha.sim import placement_rules
 from vmha.sim.history import Fact, Line
+from vmha.sim.result import Interval
 from vmha.sim.truth import Truth, Violation, covers
 
 Invariant = Callable[[Truth], Iterable[Violation]]
@@ -207,10 +208,29 @@ def returned_host_starts_its_own(truth: Truth) -> Iterator[Violation]:
         if line.cause != "resume":
             continue
         before = truth.last_host(line.vm, line.t)
-        if before is not None and before.host != line.host and not _claimed(truth, line, before.end):
+        if before is None or before.host == line.host or _migrated_unseen(truth, line, before):
+            continue
+        if not _claimed(truth, line, before.end):
             text = f"{line.host} starts {line.vm} by itself, which ran on {before.host} last"
             facts = {"vm": line.vm, "host": line.host, "last": before.host}
             yield Violation(t=line.t, invariant="returned_host_starts_its_own", message=text, facts=facts)
+
+
+def _migrated_unseen(truth: Truth, start: Line, away: Interval) -> bool:
+    """Whether the VM left this host by a live migration that no agent of its own saw, and the host that took it was proven dead.
+
+    Nobody could tell that it had left for good: this host still owns it, and the only other that had it is no more (R22).
+    """
+    here = any(span.host == start.host and span.end == away.start for span in truth.occupancy[start.vm])
+    agent = [line for line in truth.facts(Fact.AGENT_UP, Fact.AGENT_DOWN) if line.host == start.host]
+    was = [line for line in agent if line.t <= away.start]
+    blind = bool(was) and was[-1].fact is Fact.AGENT_DOWN
+    saw = any(line.fact is Fact.AGENT_UP and away.start < line.t <= (away.end or start.t) for line in agent)
+    proven = any(
+        event["to"] == HostState.FENCED.value and away.start <= event["t"] <= start.t
+        for event in truth.host_states.get(away.host, ())
+    )
+    return here and blind and not saw and proven
 
 
 def _claimed(truth: Truth, start: Line, since: float | None) -> bool:
