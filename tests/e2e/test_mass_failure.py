@@ -14,7 +14,10 @@ MakeCluster = Callable[..., Cluster]
 
 
 def test_half_of_six_hosts_lose_power_and_are_held(make_cluster: MakeCluster) -> None:
-    """Three of six at once: MASS_FAILURE_HELD and nothing starts, until the operator says that they are off."""
+    """Three of six at once: an alarm says why, and nothing starts until the operator says that they are off.
+
+    Which reason it is depends on whose third miss comes first: too many hosts are silent, or who says so is itself half cut off.
+    """
     guests = {f"vm{i}": f"host{i}" for i in range(1, 7)}
     cluster = make_cluster(hosts=6, fence=False, guests=guests)
     stack = cluster.stack
@@ -23,7 +26,8 @@ def test_half_of_six_hosts_lose_power_and_are_held(make_cluster: MakeCluster) ->
     for host_id in dead:
         cluster.lab.host(host_id).kill()
 
-    stack.wait(lambda: "MASS_FAILURE_HELD" in stack.events.alarms(cut), 60, "the mass failure is told")
+    reasons = {"MASS_FAILURE_HELD", "UNCONFIRMABLE"}
+    stack.wait(lambda: bool(reasons & set(stack.events.alarms(cut))), 60, "the reason is told")
     held = time.monotonic()
     stack.wait(lambda: time.monotonic() > held + 16.0, 30, "more than T_wait has passed")
     assert cluster.owners() == guests
