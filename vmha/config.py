@@ -184,19 +184,29 @@ def load(settings: type[S], path: Path | None = None) -> S:
         raise InvalidField([FieldViolation("environment", str(error))]) from None
 
 
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """A file's content, which is never longer than that.
+
+    Raises:
+        InvalidField: It cannot be read, or is longer.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most_bytes + 1)
+    except OSError as error:
+        raise InvalidField([FieldViolation(str(path), f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > most_bytes:
+        raise InvalidField([FieldViolation(str(path), f"is larger than {most_bytes} bytes")])
+    return raw
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file whose top is a mapping. Repeated keys are an error, and no tag builds an object.
 
     Raises:
         InvalidField: It cannot be read or is no such file; says the line, never the content.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidField([FieldViolation(str(path), f"cannot be read: {error.strerror}")]) from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise InvalidField([FieldViolation(str(path), f"is larger than {MAX_FILE_BYTES} bytes")])
+    raw = read_bounded(path, MAX_FILE_BYTES)
     try:
         content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:

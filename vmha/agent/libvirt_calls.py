@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +129,7 @@ def remove(connection: Any, vm_id: str) -> None:
     if handle is None:
         return
     try:
-        if handle.isActive():
-            _unless(handle.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
+        _stop(handle)
         if handle.isPersistent():
             _undefine(handle)
     except libvirt.libvirtError as error:
@@ -142,14 +142,8 @@ def remove(connection: Any, vm_id: str) -> None:
 def destroy(connection: Any, vm_id: str) -> None:
     """Stop it, and leave its definition."""
     handle = find_domain(connection, vm_id)
-    if handle is None:
-        return
-    try:
-        if handle.isActive():
-            _unless(handle.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-            raise
+    if handle is not None:
+        _unless(partial(_stop, handle), libvirt.VIR_ERR_NO_DOMAIN)
 
 
 def active(connection: Any) -> frozenset[str]:
@@ -179,6 +173,11 @@ def _mark(handle: Any, element: str | None) -> None:
     except libvirt.libvirtError as error:
         if element is not None or error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             raise
+
+
+def _stop(handle: Any) -> None:
+    if handle.isActive():
+        _unless(handle.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
 def _unless(act: Any, done_code: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vmha.cluster_config import MAX_OVERCOMMIT, MAX_PARALLEL, MAX_WATCHERS, TIMER_NAMES, Wishes, merge
+from vmha.config import read_bounded
 from vmha.errors import FieldViolation, InvalidField
 from vmha.model import ClusterConfig, Profile, ProofPolicy, SelfFencing
 from vmha.sim.acts import ACTS
@@ -206,13 +207,7 @@ def read_json(path: Path) -> Any:
     Raises:
         InvalidField: It cannot be read or is no JSON; with line and column.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidField([FieldViolation(str(path), f"cannot be read: {error.strerror}")]) from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise InvalidField([FieldViolation(str(path), f"is larger than {MAX_FILE_BYTES} bytes")])
+    raw = read_bounded(path, MAX_FILE_BYTES)
     try:
         return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant)
     except UnicodeDecodeError as error:
