@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -24,6 +25,7 @@ INSTANCE_NAMESPACE: Final = "urn:vmha:instance:1"
 AUTOSTART_NAMESPACE: Final = "urn:vmha:autostart:1"
 """Of <vmha-autostart:taken/>, which agents write: libvirt's autostart was on before vmha took it over."""
 MAX_XML_BYTES: Final = 256 * 1024
+PARSED_KEPT: Final = 128
 MAX_PRIORITY: Final = 1_000_000
 _MAX_ITEMS: Final = 64
 _WORD: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:/]{0,126}[A-Za-z0-9])?\Z")
@@ -79,8 +81,9 @@ class DomainDescription:
         return self.facts.has_vtpm
 
 
+@lru_cache(PARSED_KEPT)
 def parse_domain(xml: str) -> DomainDescription:
-    """What a domain's XML says.
+    """What a domain's XML says. Remembered: agents read the same domains over and over, and they seldom change.
 
     Raises:
         InvalidField: DOMAIN_XML_MALFORMED. It is too long, no XML, no domain, or lacks what every domain has; says where.

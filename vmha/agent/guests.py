@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +13,7 @@ import structlog
 
 from vmha.agent.hypervisor import Domain, DomainChange, LocalHypervisor
 from vmha.agent.metrics import Metrics
+from vmha.agent.pause import set_within
 from vmha.clock import Clock
 from vmha.domain_xml import parse_domain
 from vmha.errors import InvalidField, VmhaError
@@ -150,9 +150,7 @@ class Guests:
     async def _keep(self) -> None:
         while True:
             await self.readable.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._all_due - self._clock.now())):
-                    await self._wake.wait()
+            await set_within(self._wake, max(0.0, self._all_due - self._clock.now()))
             self._wake.clear()
             if not self.readable.is_set():
                 continue

@@ -31,6 +31,7 @@ class Identity:
         instance_id: New with each process.
         is_relayed: The newest ack that counted came through a peer.
         config: The newest configuration; what an earlier process of this boot held, until another comes.
+        heartbeat_interval_s: How often the cluster's hosts send heartbeats.
         members: The agents of the cluster: host_id -> host:port.
         terms: What the configuration says about the lease; the standard profile's constants before there is one.
     """
@@ -46,6 +47,7 @@ class Identity:
     config: ms.AgentConfig = field(init=False)
     members: Mapping[str, str] = field(init=False)
     terms: LeaseConfig = field(init=False)
+    heartbeat_interval_s: float = field(init=False)
     is_relayed: bool = False
     acked_report: int = 0
     _reports: int = 0
@@ -88,11 +90,7 @@ class Identity:
         self.config = config
         self.members = {member.host_id: member.agent_target for member in config.members}
         self.terms = messages.lease_config(config, may_destroy=self.may_destroy)
-
-    @property
-    def heartbeat_interval_s(self) -> float:
-        """How often the cluster's hosts send heartbeats."""
-        return seconds(self.config.timers.heartbeat_interval) or Timers().heartbeat_interval_s
+        self.heartbeat_interval_s = seconds(config.timers.heartbeat_interval) or Timers().heartbeat_interval_s
 
     # What is sent and what comes back
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -17,6 +16,7 @@ from vmha.agent import lapse
 from vmha.agent.lease import Lease
 from vmha.agent.lease_events import AskPeers, Condemned, DestroyAll, Effect, Event, Keep, Kept, Unregistered
 from vmha.agent.metrics import Metrics
+from vmha.agent.pause import set_within
 from vmha.agent.state import State
 from vmha.clock import Clock
 from vmha.errors import PreconditionFailed, Unavailable
@@ -128,9 +128,7 @@ class Keeper:
             pause = LONGEST_SLEEP_S if due is None else min(LONGEST_SLEEP_S, max(SHORTEST_SLEEP_S, due - now))
             self._sleeps_until = now + pause
             self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+            await set_within(self._wake, pause)
 
     def _due(self) -> float | None:
         due = self.lease.deadline()

@@ -48,6 +48,8 @@ class Lease:
         now: Seconds on CLOCK_BOOTTIME.
 
     Attributes:
+        guard_until: When the guard ends; minus infinity when nothing was promised.
+        enforced: Whether this host destroys its VMs when the guard ends: what it announces as self-fencing.
         echo: The nonce of the newest accepted ack, for the next heartbeat (R5).
         certificates: Times that the guard went over from a lease to a certificate.
     """
@@ -56,7 +58,7 @@ class Lease:
         self.host_id = host_id
         self.cluster_id = cluster_id
         # Without a record nobody knows when the last ack came: not before now (R9, L4).
-        self._kept = kept if kept is not None and kept.last_ack != NEVER else replace(kept or Kept(), last_ack=now)
+        self._hold(kept if kept is not None and kept.last_ack != NEVER else replace(kept or Kept(), last_ack=now))
         self.echo = ""
         self.certificates = 0
         self._sent: dict[int, float] = {}
@@ -78,6 +80,13 @@ class Lease:
             AttestReceived: self._attest_received,
             VmsGone: self._vms_gone,
         }
+
+    def _hold(self, kept: Kept) -> None:
+        """Take a new record, and work out what is asked of it far more often than it changes."""
+        self._kept, config = kept, kept.config
+        self.guard_until = max(kept.lease_until, kept.cert_until, kept.carried_until)
+        self.enforced = config is not None and config.enforced and self.guard_until > NEVER
+        self._asks = kept.incarnation > 0 and config is not None and any(voter != self.host_id for voter in config.voters)
 
     # What others may ask
 
@@ -106,17 +115,6 @@ class Lease:
         """Whether a registration may be asked for: a latched host first stops every VM (R23)."""
         return not self._kept.latched or self._kept.vms_gone
 
-    @property
-    def guard_until(self) -> float:
-        """When the guard ends; minus infinity when nothing was promised."""
-        return max(self._kept.lease_until, self._kept.cert_until, self._kept.carried_until)
-
-    @property
-    def enforced(self) -> bool:
-        """Whether this host destroys its VMs when the guard ends: what it announces as self-fencing."""
-        config = self._kept.config
-        return config is not None and config.enforced and self.guard_until > NEVER
-
     def no_ack_age(self, now: float) -> float:
         """Seconds since the last accepted ack: what an attest states (R8)."""
         return now - self._kept.last_ack
@@ -139,10 +137,11 @@ class Lease:
         """When `tick` is due next; None when nothing is."""
         if self._kept.latched:
             return None
-        due = [self.guard_until] if self.enforced and self.guard_until < math.inf else []
-        if self._asks():
-            due.append(self._next_request())
-        return min(due, default=None)
+        due = self.guard_until if self.enforced and self.guard_until < math.inf else None
+        if not self._asks:
+            return due
+        request = self._next_request()
+        return request if due is None else min(due, request)
 
     # What happens
 
@@ -153,7 +152,7 @@ class Lease:
             self._resume = False
             effects.append(DestroyAll(reason=self._resume_reason))
         config = self._kept.config
-        if not self._kept.latched and config is not None and self._asks() and now >= self._next_request():
+        if not self._kept.latched and config is not None and self._asks and now >= self._next_request():
             self._asked_at = now
             effects.append(AskPeers(hosts=tuple(voter for voter in config.voters if voter != self.host_id)))
         return effects
@@ -169,13 +168,13 @@ class Lease:
         if self._kept.latched or not self.enforced or now < self.guard_until:
             self._note_certificate(now)
             return []
-        self._kept = replace(self._kept, latched=True, vms_gone=False)
+        self._hold(replace(self._kept, latched=True, vms_gone=False))
         self._requests.clear()
         self._attested.clear()
         return [Keep(kept=self._kept), DestroyAll(reason="neither lease nor certificate holds")]
 
     def _note_certificate(self, now: float) -> None:
-        certified = not self._kept.latched and self.state(now) is GuardState.CERTIFIED
+        certified = now < self._kept.cert_until and self.state(now) is GuardState.CERTIFIED
         self.certificates += certified and not self._was_certified
         self._was_certified = certified
 
@@ -183,7 +182,7 @@ class Lease:
 
     def _condemned(self, event: Condemned, now: float) -> bool:
         if not self._kept.latched:
-            self._kept = replace(self._kept, latched=True, vms_gone=False)
+            self._hold(replace(self._kept, latched=True, vms_gone=False))
             self._resume, self._resume_reason = True, event.reason
         return True
 
@@ -199,7 +198,7 @@ class Lease:
             # What another majority said, or one that was asked for less, says nothing about this one.
             kept = replace(kept, cert_until=NEVER)
             self._attested.clear()
-        self._kept = kept
+        self._hold(kept)
         self._certify(now)
         return True
 
@@ -208,14 +207,16 @@ class Lease:
             return False
         # VMs that run through the change keep the guard they had, and no more; a latched host has none, and starts from nothing.
         carried = NEVER if self._kept.latched else self.guard_until
-        self._kept = replace(
-            self._kept,
-            incarnation=event.incarnation,
-            latched=False,
-            vms_gone=False,
-            lease_until=NEVER,
-            cert_until=NEVER,
-            carried_until=carried,
+        self._hold(
+            replace(
+                self._kept,
+                incarnation=event.incarnation,
+                latched=False,
+                vms_gone=False,
+                lease_until=NEVER,
+                cert_until=NEVER,
+                carried_until=carried,
+            )
         )
         self._forget_flight()
         self._certify(now)
@@ -223,7 +224,7 @@ class Lease:
 
     def _unregistered(self, event: Unregistered, now: float) -> bool:
         carried = NEVER if self._kept.latched else self.guard_until
-        self._kept = replace(self._kept, incarnation=0, lease_until=NEVER, cert_until=NEVER, carried_until=carried)
+        self._hold(replace(self._kept, incarnation=0, lease_until=NEVER, cert_until=NEVER, carried_until=carried))
         self._forget_flight()
         return True
 
@@ -252,12 +253,8 @@ class Lease:
         if now - sent_at > config.ack_max_age_s:
             return False  # R4: no lease, no last_ack, no echo
         self._acked_sequence = event.sequence
-        self._kept = replace(
-            kept,
-            last_ack=now,
-            leased_incarnation=event.incarnation,
-            lease_until=max(kept.lease_until, sent_at + config.lease_duration_s),
-        )
+        until = max(kept.lease_until, sent_at + config.lease_duration_s)
+        self._hold(replace(kept, last_ack=now, leased_incarnation=event.incarnation, lease_until=until))
         self.echo = event.nonce
         return True
 
@@ -283,7 +280,7 @@ class Lease:
     def _vms_gone(self, event: VmsGone, now: float) -> bool:
         changed = self._kept.latched and not self._kept.vms_gone
         if changed:
-            self._kept = replace(self._kept, vms_gone=True)
+            self._hold(replace(self._kept, vms_gone=True))
         return changed
 
     # Certificates
@@ -297,7 +294,7 @@ class Lease:
         if until <= max(kept.cert_until, now):
             # One that has ended already would be taken for a guard that expired, on a host that never had any.
             return False
-        self._kept = replace(kept, cert_until=until)
+        self._hold(replace(kept, cert_until=until))
         return True
 
     def _certified_until(self, config: LeaseConfig) -> float:
@@ -308,10 +305,6 @@ class Lease:
             return math.inf  # the only voter is its own majority
         times = sorted((at for host, at in self._attested.items() if host in config.voters), reverse=True)
         return NEVER if len(times) < needed else times[needed - 1] + config.certificate_window_s
-
-    def _asks(self) -> bool:
-        config = self._kept.config
-        return self._kept.incarnation > 0 and config is not None and any(voter != self.host_id for voter in config.voters)
 
     def _next_request(self) -> float:
         config = self._kept.config

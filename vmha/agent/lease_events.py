@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 NEVER = float("-inf")
 """The end of a lease or certificate that was never given."""
@@ -89,15 +90,13 @@ class Unregistered:
     """The registration was revoked; its VMs keep what is left of its guard."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatSent:
+class HeartbeatSent(NamedTuple):
     """A heartbeat is about to be handed to the socket (R1)."""
 
     sequence: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AckReceived:
+class AckReceived(NamedTuple):
     """An ack, from the manager or through a peer."""
 
     incarnation: int

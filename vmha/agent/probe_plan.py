@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vmha.model import Observation, PeerVerdict
 
@@ -36,8 +37,7 @@ class Assigned:
     probe_misses: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeEnded:
+class ProbeEnded(NamedTuple):
     """Event: the probe `number` of a peer has ended. `verdict` is None when it says nothing: this process itself was too late."""
 
     host_id: str
@@ -46,8 +46,7 @@ class ProbeEnded:
     round_trip_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartProbe:
+class StartProbe(NamedTuple):
     """Effect: probe this peer now, once; answer with ProbeEnded of the same number."""
 
     host_id: str
@@ -118,7 +117,11 @@ class ProbePlan:
 
     def deadline(self) -> float | None:
         """When `tick` has something to do; None: not before the next event."""
-        return min((peer.due for peer in self._peers.values() if not peer.running), default=None)
+        due = None
+        for peer in self._peers.values():
+            if not peer.running and (due is None or peer.due < due):
+                due = peer.due
+        return due
 
     def tick(self, now: float) -> list[Effect]:
         """Start the probes that are due."""

@@ -34,9 +34,10 @@ class Prober:
         self._plan = ProbePlan()
         self._assigned = Assigned(version="", peers=(), probe_interval_s=5.0, probe_timeout_s=1.0, probe_misses=3)
         self._room = asyncio.Semaphore(max_parallel)
-        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._sleeps_until = math.inf
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes: dict[int, asyncio.Task[None]] = {}
+        self._broken: asyncio.Future[None] | None = None
         self.listener: Callable[[], None] = lambda: None
         """Called when a verdict has changed."""
 
@@ -55,7 +56,7 @@ class Prober:
         for host_id in gone - set(self._plan.peers):
             self._metrics.forget_peer(host_id)
         _log.info("peers_assigned", peers=list(self._plan.peers), version=assigned.version)
-        self._wake.set()
+        self._come_again()
 
     def assign_peers(self, version: str, peers: Sequence[PeerTarget]) -> None:
         """Probe these, in the same rhythm as before."""
@@ -81,28 +82,43 @@ class Prober:
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        loop = asyncio.get_running_loop()
+        self._broken = asyncio.get_running_loop().create_future()
+        self._come_again()
         try:
-            while True:
-                self._wake.clear()
-                self._carry_out(self._plan.tick(self._clock.now()))
-                due = self._plan.deadline()
-                self._sleeps_until = math.inf if due is None else due
-                timer = None if due is None else loop.call_later(max(0.0, due - self._clock.now()), self._wake.set)
-                await self._wake.wait()
-                if timer is not None:
-                    timer.cancel()
+            await self._broken
         finally:
-            for task in self._probes:
+            self._broken = None
+            if self._timer is not None:
+                self._timer.cancel()
+            tasks = list(self._probes.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._probes, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _come_again(self) -> None:
+        """When the plan is due next; a timer and no task, which every probe would have to wake."""
+        if self._broken is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._plan.deadline()
+        self._sleeps_until = math.inf if due is None else due
+        if due is not None:
+            self._timer = self._broken.get_loop().call_later(max(0.0, due - self._clock.now()), self._turn, self._broken)
+
+    def _turn(self, broken: asyncio.Future[None]) -> None:
+        try:
+            self._carry_out(self._plan.tick(self._clock.now()))
+            self._come_again()
+        except Exception as error:
+            if not broken.done():
+                broken.set_exception(error)  # `run` ends with it
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, StartProbe):
-                task = asyncio.create_task(self._probe_once(effect), name=f"probe {effect.host_id}")
-                self._probes.add(task)
-                task.add_done_callback(self._probes.discard)
+                self._probes[effect.number] = asyncio.create_task(self._probe_once(effect), name=f"probe {effect.host_id}")
             else:
                 self._tell(effect)
 
@@ -111,7 +127,10 @@ class Prober:
         self.listener()
 
     async def _probe_once(self, start: StartProbe) -> None:
-        result = await self._ask(start.host_id, start.target, start.timeout_s)
+        try:
+            result = await self._ask(start.host_id, start.target, start.timeout_s)
+        finally:
+            self._probes.pop(start.number, None)
         ended = ProbeEnded(
             host_id=start.host_id,
             number=start.number,
@@ -121,7 +140,7 @@ class Prober:
         self._carry_out(self._plan.event(ended, self._clock.now()))
         due = self._plan.deadline()
         if due is not None and due < self._sleeps_until:
-            self._wake.set()
+            self._come_again()
 
     async def _ask(self, host_id: str, target: str, timeout_s: float) -> ProbeResult | None:
         """Probe once. None: a timeout that came so late that this process was standing still; it says nothing about the peer."""

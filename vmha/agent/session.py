@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from vmha.agent.identity import Identity
 from vmha.agent.lease_events import Registered, Unregistered
 from vmha.agent.outbox import Outbox
 from vmha.agent.ownership import Ownership
+from vmha.agent.pause import set_within
 from vmha.agent.prober import Prober
 from vmha.agent.relay_desk import RelayDesk
 from vmha.errors import Unavailable
@@ -163,10 +163,8 @@ class Session:
             now = self._identity.clock.now()
             due = max(due + self._heartbeat_s, now)
             self._retimed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(due - now):
-                    await self._retimed.wait()
-                    due = self._identity.clock.now()
+            if await set_within(self._retimed, due - now):
+                due = self._identity.clock.now()
 
     async def _report_regularly(self) -> None:
         await self.welcomed.wait()

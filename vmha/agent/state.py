@@ -232,8 +232,7 @@ class State:
 
     def _write_lease(self) -> None:
         # With each ack: what is large and has not changed is not spelled anew.
-        lease = json.dumps(kept_record.to_json(self.kept))
-        self._file.write(f'{{"lease": {lease}, {self._rest[1:]}'.encode())
+        self._file.write(f'{{"lease": {kept_record.to_json(self.kept)}, {self._rest[1:]}'.encode())
 
     def _slow_parts(self) -> str:
         content = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -34,6 +35,9 @@ from vmha.store.records import (
 
 Hash = Mapping[str, str]
 
+PARSED_KEPT: Final = 1024
+"""Texts of each kind whose meaning is remembered: managers read the same records over and over, and they seldom change."""
+
 _CLUSTER_CONFIG = TypeAdapter(ClusterConfig)
 _HOST_CONFIG = TypeAdapter(HostConfig)
 _HOST_FACTS = TypeAdapter(HostFacts)
@@ -41,6 +45,11 @@ _VM_FACTS = TypeAdapter(VmFacts)
 _GROUP = TypeAdapter(Group)
 _VM_ENTRY = TypeAdapter(VmEntry)
 _SAFETY_CONFIG = TypeAdapter(SafetyConfig)
+_read_cluster_config: Callable[[str], ClusterConfig] = lru_cache(PARSED_KEPT)(_CLUSTER_CONFIG.validate_json)
+_read_host_config: Callable[[str], HostConfig] = lru_cache(PARSED_KEPT)(_HOST_CONFIG.validate_json)
+_read_host_facts: Callable[[str], HostFacts] = lru_cache(PARSED_KEPT)(_HOST_FACTS.validate_json)
+_read_vm_facts: Callable[[str], VmFacts] = lru_cache(PARSED_KEPT)(_VM_FACTS.validate_json)
+_read_safety_config: Callable[[str], SafetyConfig] = lru_cache(PARSED_KEPT)(_SAFETY_CONFIG.validate_json)
 
 MIGRATED_AWAY = "MIGRATED_AWAY"
 """The reason of a VM that its owner saw leave by live migration and that no host has reported since: not to be started."""
@@ -120,7 +129,7 @@ def cluster(cluster_id: str, row: Hash) -> ClusterRecord:
     """A cluster's hash."""
     return ClusterRecord(
         cluster_id=cluster_id,
-        config=_CLUSTER_CONFIG.validate_json(row["config"]),
+        config=_read_cluster_config(row["config"]),
         ha_enabled=row.get("ha_enabled") == "1",
         version=_int(row, "version"),
         config_version=_int(row, "config_version"),
@@ -136,7 +145,7 @@ def safety_config_text(config: SafetyConfig) -> str:
 
 def safety_config(stored: str) -> SafetyConfig:
     """A configuration of the safety protocol."""
-    return _SAFETY_CONFIG.validate_json(stored)
+    return _read_safety_config(stored)
 
 
 def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
@@ -144,7 +153,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
     return HostRecord(
         host_id=host_id,
         cluster_id=cluster_id,
-        config=_HOST_CONFIG.validate_json(row["config"]),
+        config=_read_host_config(row["config"]),
         version=_int(row, "version"),
         state=HostState(row.get("state") or "UNKNOWN"),
         state_reason=row.get("state_reason", ""),
@@ -156,7 +165,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         fence_epoch=_int(row, "fence_epoch"),
         in_maintenance=row.get("in_maintenance") == "1",
         incident_id=row.get("incident_id", ""),
-        facts=_HOST_FACTS.validate_json(row["facts"]) if row.get("facts") else None,
+        facts=_read_host_facts(row["facts"]) if row.get("facts") else None,
         confirmed_off_by=row.get("confirmed_off_by", ""),
         confirmed_off_epoch=_int(row, "confirmed_off_epoch"),
         confirmed_off_time_s=_float(row, "confirmed_off_time_s"),
@@ -238,7 +247,7 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         state=VmState(row.get("state") or "UNSPECIFIED"),
         state_reason=row.get("state_reason", ""),
         domain_xml=row.get("domain_xml", ""),
-        facts=_VM_FACTS.validate_json(row["facts"]) if row.get("facts") else VmFacts(),
+        facts=_read_vm_facts(row["facts"]) if row.get("facts") else VmFacts(),
         claim_id=row.get("claim_id", ""),
         autostart=row.get("autostart") == "1",
         reason=MIGRATED_AWAY if row.get("departed") == "1" else row.get("reason", ""),
