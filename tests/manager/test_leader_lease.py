@@ -13,8 +13,9 @@ from vmha.errors import NotFound
 from vmha.manager.leader_lease import LeaderLease
 from vmha.manager.mandate import Mandate
 from vmha.model import ClusterConfig
+from vmha.sim.clock import SimClock
 from vmha.sim.redis_double import SimRedisServer
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 from vmha.store import Store
 from vmha.store.leaders import Candidate, LeaderView
 

@@ -15,13 +15,14 @@ import structlog
 
 from vmha.evac.fencing import FenceFailed, Power
 from vmha.model import PeerVerdict
+from vmha.sim.clock import SimClock
 from vmha.sim.entropy import Entropy
 from vmha.sim.exporter import Lie, SimProbe
 from vmha.sim.fence import SimFence, config_of
 from vmha.sim.network import Network
 from vmha.sim.process import Machine, Process
 from vmha.sim.quiet import Silence
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 
 
 @dataclass

@@ -20,9 +20,10 @@ from redis import exceptions
 from tests.support.redis import RedisServer
 from vmha.errors import Unavailable
 from vmha.model import ClusterConfig
+from vmha.sim.clock import SimClock
 from vmha.sim.redis_double import SimRedis, SimRedisServer
 from vmha.sim.redis_values import ReplyError
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 from vmha.store import Store
 
 # -- the same as Redis

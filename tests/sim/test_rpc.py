@@ -13,11 +13,12 @@ import pytest
 
 from vmha.errors import PreconditionFailed
 from vmha.rpc.errors import from_rpc_error
+from vmha.sim.clock import SimClock
 from vmha.sim.network import Network
 from vmha.sim.process import Machine, Process
 from vmha.sim.rpc import SimChannel
 from vmha.sim.rpc_server import SimServer
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 from vmha.sim.wire import Wire
 from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1.manager_service_pb2_grpc import ManagerServiceServicer, ManagerServiceStub, add_ManagerServiceServicer_to_server

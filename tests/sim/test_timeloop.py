@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmha.sim.timeloop import RESOLUTION_S, NothingLeft, Runaway, SimClock, VirtualLoop
+from vmha.sim.clock import SimClock
+from vmha.sim.timeloop import RESOLUTION_S, NothingLeft, Runaway, VirtualLoop
 
 
 @pytest.fixture

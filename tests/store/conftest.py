@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 
 from tests.support.redis import RedisDouble, RedisHome, RedisServer
+from vmha.sim.clock import SimClock
 from vmha.sim.redis_double import SimRedisServer
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 from vmha.store import Store
 
 Factory = Callable[[], asyncio.AbstractEventLoop]

@@ -98,9 +98,9 @@ def _any_age_of_ack(before: Any) -> Any:
         config = self.kept.config
         if config is None:
             return bool(before(self, event, now))
-        self._kept = replace(self._kept, config=replace(config, ack_max_age_s=math.inf))
+        self._hold(replace(self._kept, config=replace(config, ack_max_age_s=math.inf)))
         changed = bool(before(self, event, now))
-        self._kept = replace(self._kept, config=config)
+        self._hold(replace(self._kept, config=config))
         return changed
 
     return ack_received

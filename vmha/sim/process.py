@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from vmha.sim.timeloop import OWNER, SimClock, VirtualLoop
+from vmha.sim.clock import SimClock
+from vmha.sim.timeloop import OWNER, VirtualLoop
 
 T = TypeVar("T")
 SWEEPS: Final = 20

@@ -231,6 +231,10 @@ class SimRedis(Redis):
         reply = await self._carry(lambda: self._answer(wire))
         return self._parsed(args[0], reply, options)
 
+    def register_script(self, script: str | bytes | memoryview) -> Any:
+        """A script to call with keys and args, as redis-py's, which costs more than its commands do here."""
+        return _Script(self, script if isinstance(script, str) else bytes(script))
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Commands that arrive together. Ours are carried out as one, transaction or not."""
         return _Pipeline(self, transaction)
@@ -297,6 +301,22 @@ class SimRedis(Redis):
         if callback is None:
             return value
         return callback(value, **{name: option for name, option in options.items() if name not in _NOT_FOR_CALLBACKS})
+
+
+class _Script:
+    """A script on a server that may not know it."""
+
+    def __init__(self, client: SimRedis, text: str | bytes) -> None:
+        self._client, self._text = client, text
+        self._sha = hashlib.sha1(text.encode() if isinstance(text, str) else text, usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        call = ("EVALSHA", self._sha, len(keys), *keys, *args)
+        try:
+            return await self._client.execute_command(*call)
+        except exceptions.NoScriptError:
+            await self._client.execute_command("SCRIPT LOAD", self._text)
+            return await self._client.execute_command(*call)
 
 
 class _Pipeline(Pipeline):

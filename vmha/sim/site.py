@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vmha.model import Profile
+from vmha.sim.clock import SimClock
 from vmha.sim.entropy import Entropy
 from vmha.sim.guest_xml import domain_xml
 from vmha.sim.history import History
@@ -17,7 +18,7 @@ from vmha.sim.process import Machine, Process
 from vmha.sim.quiet import Silence
 from vmha.sim.scenario import Scenario, vm_uuid
 from vmha.sim.store_tap import TappedRedis
-from vmha.sim.timeloop import SimClock, VirtualLoop
+from vmha.sim.timeloop import VirtualLoop
 from vmha.sim.virsh import Virsh
 from vmha.sim.wire import Wire
 

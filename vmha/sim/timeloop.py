@@ -1,4 +1,4 @@
-"""Virtual time: an event loop that never waits, and the clocks of the simulated machines.
+"""Virtual time: an event loop that never waits.
 
     loop = VirtualLoop()
     loop.run_until(main())      # an hour of sleeping takes as long as its callbacks
@@ -17,12 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from asyncio import events
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -48,6 +47,7 @@ class _Handle(asyncio.Handle):
     """A callback, made without the questions of the debug mode: this is the hottest path of the simulator."""
 
     __slots__ = ()
+    _repr = _source_traceback = None  # of the debug mode
     _context: contextvars.Context
     _callback: Callable[..., object]
     _args: tuple[Any, ...]
@@ -65,14 +65,13 @@ class _Handle(asyncio.Handle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
 
 
 class _Timer(asyncio.TimerHandle):
     """A callback with its instant."""
 
     __slots__ = ()
+    _repr = _source_traceback = None  # of the debug mode
     _context: contextvars.Context
     _callback: Callable[..., object]
     _args: tuple[Any, ...]
@@ -93,8 +92,6 @@ class _Timer(asyncio.TimerHandle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
         self._when = when
         self._scheduled = True
 
@@ -114,10 +111,12 @@ def _nothing() -> None:
 class _Task(asyncio.Task[T]):
     """A task whose place in a set comes from its number: an address would differ from run to run."""
 
-    def __init__(self, number: int, owner: object, coroutine: Any, **keywords: Any) -> None:
+    def __init__(
+        self, number: int, owner: object, coroutine: Any, loop: VirtualLoop, name: str, context: contextvars.Context | None
+    ) -> None:
         self._number = number
         self.owner = owner
-        super().__init__(coroutine, **keywords)
+        super().__init__(coroutine, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self._number
@@ -145,7 +144,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._cancelled_timers = 0
         self._task_numbers = itertools.count(1)
         # asyncio.all_tasks looks at those of every loop that was ever there.
-        self._tasks: WeakSet[_Task[Any]] = WeakSet()
+        self._tasks: list[weakref.ref[_Task[Any]]] = []
+        self._tasks_swept = 0
         self.set_debug(False)
         self.callbacks = 0
         """Callbacks run so far."""
@@ -156,6 +156,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Virtual seconds."""
         return self._time
+
+    get_debug = staticmethod(bool)  # False, without a frame of Python: every future asks
 
     # -- what callers schedule
 
@@ -177,12 +179,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Runs the callback delay virtual seconds from now; a positive delay is at least RESOLUTION_S."""
         if 0.0 < delay < RESOLUTION_S:
             delay = RESOLUTION_S
-        return self.call_at(self._time + delay, callback, *args, context=context)
+        return self._schedule(self._time + delay, callback, args, context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Runs the callback at an instant; one in the past is now."""
+        return self._schedule(when, callback, args, context)
+
+    def _schedule(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> _Timer:
         if self._closed:
             raise RuntimeError("Event loop is closed")
         timer = _Timer(when, callback, args, self, context)
@@ -200,8 +207,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """A task, numbered by this loop."""
         number = next(self._task_numbers)
         owner = OWNER.get() if context is None else context.get(OWNER)
-        task: _Task[T] = _Task(number, owner, coro, loop=self, name=f"Task-{number}" if name is None else name, context=context)
-        self._tasks.add(task)
+        task: _Task[T] = _Task(number, owner, coro, self, f"Task-{number}" if name is None else str(name), context)
+        tasks = self._tasks
+        tasks.append(weakref.ref(task))
+        if len(tasks) > 2 * self._tasks_swept + _SWEEP_AFTER:
+            tasks[:] = [ref for ref in tasks if ref() is not None]
+            self._tasks_swept = len(tasks)
         return task
 
     def run_in_executor(  # type: ignore[override]
@@ -240,7 +251,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def living(self) -> list[_Task[Any]]:
         """The tasks that have not ended, the oldest first."""
-        return sorted((task for task in self._tasks if not task.done()), key=hash)
+        return [task for ref in self._tasks if (task := ref()) is not None and not task.done()]
 
     def kill(self, owner: object) -> int:
         """Cancels every task and timer of an owner; what its tasks do about it still runs. Returns how many tasks there were."""
@@ -292,26 +303,30 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 except BaseException as error:
                     self._tell(handle, error)
             if timers and timers[0][0] <= self._time:
-                self._collect(self._time)
+                self._collect()
 
     def _next_instant(self, at_instant: int) -> int:
         """Moves time to the next timer and makes its instant's timers ready; the count of callbacks at the instant."""
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heappop(timers)
-            self._cancelled_timers -= 1
-        if not timers:
-            raise NothingLeft(f"nothing left to do at {self._time:.6f} s; waiting for ever: {self._waiting()}")
-        when = timers[0][0]
-        if when > self._time:
-            self._time = when
-            at_instant = 0
-        self._collect(when)
-        return at_instant
-
-    def _collect(self, until: float) -> None:
         timers, ready = self._timers, self._ready
-        while timers and timers[0][0] <= until:
+        while timers:
+            when, _, timer = heappop(timers)
+            timer._scheduled = False
+            if timer._cancelled:
+                self._cancelled_timers -= 1
+                continue
+            ready.append(timer)
+            if when > self._time:
+                self._time = when
+                at_instant = 0
+            if timers and timers[0][0] <= when:
+                self._collect()
+            return at_instant
+        raise NothingLeft(f"nothing left to do at {self._time:.6f} s; waiting for ever: {self._waiting()}")
+
+    def _collect(self) -> None:
+        """Makes this instant's timers ready."""
+        timers, ready, now = self._timers, self._ready, self._time
+        while timers and timers[0][0] <= now:
             timer = heappop(timers)[2]
             timer._scheduled = False
             if timer._cancelled:
@@ -352,49 +367,3 @@ class VirtualLoop(asyncio.BaseEventLoop):
 async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
-
-
-class SimClock:
-    """The two clocks of a simulated machine: a vmha.clock.Clock on a loop's virtual time.
-
-    Only readings drift. Timers (asyncio.sleep, timeouts) run on the loop's time for all machines: a shell that wakes up early by
-    its own clock asks its core, which goes by `now`, and sleeps again.
-
-    Args:
-        loop: Whose time it shows.
-        rate: Seconds of this clock in one second of the loop: 1.001 runs fast.
-        start_s: What now() says first.
-        wall_start_s: What wall() says first, in seconds since the Unix epoch.
-    """
-
-    def __init__(
-        self, loop: events.AbstractEventLoop, rate: float = 1.0, *, start_s: float = 0.0, wall_start_s: float = 1_900_000_000.0
-    ) -> None:
-        self._loop = loop
-        self._rate = rate
-        self._since = loop.time()
-        self._base_s = start_s
-        self._wall_offset_s = wall_start_s - start_s
-
-    def now(self) -> float:
-        """Seconds of this machine's CLOCK_BOOTTIME: never goes back."""
-        return self._base_s + (self._loop.time() - self._since) * self._rate
-
-    def wall(self) -> float:
-        """Seconds since the Unix epoch, as this machine believes."""
-        return self.now() + self._wall_offset_s
-
-    @property
-    def rate(self) -> float:
-        """Seconds of this clock in one of the loop."""
-        return self._rate
-
-    @rate.setter
-    def rate(self, rate: float) -> None:
-        if not rate > 0:
-            raise ValueError(f"rate is {rate}, expected more than 0: a clock never goes back")
-        self._base_s, self._since, self._rate = self.now(), self._loop.time(), rate
-
-    def step_wall(self, by_s: float) -> None:
-        """Sets the wall clock by so many seconds, as an operator or NTP would; now() does not notice."""
-        self._wall_offset_s += by_s

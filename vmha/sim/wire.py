@@ -48,11 +48,12 @@ class End:
         lost: Called once when the connection is over without this side's doing; with what to say of it.
     """
 
-    __slots__ = ("_armed", "_heard_at", "_held", "_next_at", "alive", "lost", "other", "process", "wire")
+    __slots__ = ("_armed", "_heard_at", "_held", "_next_at", "alive", "lost", "node", "other", "process", "wire")
 
     def __init__(self, wire: Wire, process: Process) -> None:
         self.wire = wire
         self.process = process
+        self.node = process.node
         self.alive = True
         self.other: End = self
         self.lost: Callable[[str], None] | None = None
@@ -66,22 +67,24 @@ class End:
         if not self.alive:
             return
         wire = self.wire
-        source, target = self.process.machine.node, self.other.process.machine.node
-        loss = wire.network.loss(source, target)
-        if self._held or loss >= 1.0 or not self.other.process.machine.up:
+        other = self.other
+        source, target = self.node, other.node
+        network = wire.network
+        loss = network.loss(source, target)
+        if self._held or loss >= 1.0 or not other.process.machine.up:
             self._held.append((frame, argument))
             self._arm(UNACKED_S)
             return
-        if wire.network.loss(target, source) >= 1.0:
+        if network.loss(target, source) >= 1.0:
             self._arm(UNACKED_S)
-        delay = wire.network.latency_s()
+        delay = network.latency_s()
         if loss > 0.0:
             delay = wire.delay_s(source, target)
             if delay > UNACKED_S:
                 self._arm(UNACKED_S)
         at = wire.loop.time() + delay
         self._next_at = at if at > self._next_at else self._next_at
-        wire.loop.call_at(self._next_at, self.other._arrive, frame, argument, context=wire.context)
+        wire.loop.call_at(self._next_at, other._arrive, frame, argument, context=wire.context)
 
     def close(self) -> None:
         """Close this side; what was sent before still arrives."""
