@@ -25,7 +25,7 @@ INSTANCE_NAMESPACE: Final = "urn:vmha:instance:1"
 AUTOSTART_NAMESPACE: Final = "urn:vmha:autostart:1"
 """Of <vmha-autostart:taken/>, which agents write: libvirt's autostart was on before vmha took it over."""
 MAX_XML_BYTES: Final = 256 * 1024
-PARSED_KEPT: Final = 128
+PARSED_KEPT: Final = 256
 MAX_PRIORITY: Final = 1_000_000
 _MAX_ITEMS: Final = 64
 _WORD: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:/]{0,126}[A-Za-z0-9])?\Z")

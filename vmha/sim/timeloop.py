@@ -143,7 +143,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._sequence = 0
         self._cancelled_timers = 0
         self._task_numbers = itertools.count(1)
-        # asyncio.all_tasks looks at those of every loop that was ever there.
+        # asyncio.all_tasks looks at those of every loop that was ever there. Weakly, as there; swept now and then.
         self._tasks: list[weakref.ref[_Task[Any]]] = []
         self._tasks_swept = 0
         self.set_debug(False)

@@ -35,7 +35,7 @@ from vmha.store.records import (
 
 Hash = Mapping[str, str]
 
-PARSED_KEPT: Final = 1024
+PARSED_KEPT: Final = 4096
 """Texts of each kind whose meaning is remembered: managers read the same records over and over, and they seldom change."""
 
 _CLUSTER_CONFIG = TypeAdapter(ClusterConfig)
