@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -254,7 +254,7 @@ async def test_every_role_may_ask_for_health_and_operators_for_reflection(ports:
             health: Any = health_pb2_grpc.HealthStub(channel)
             assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)).status == 1
             asked = reflection_pb2.ServerReflectionRequest(list_services="")
-            stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+            stub = cast(Any, reflection_pb2_grpc.ServerReflectionStub)(channel)
             call = stub.ServerReflectionInfo(iter([asked]), timeout=WAIT_S)
             if reflects:
                 assert [answer async for answer in call]

@@ -24,7 +24,16 @@ class Authority:
         """A certificate with these subject alternative names, as openssl writes them."""
         cert, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         names = "subjectAltName=" + ",".join(alternative_names)
-        signing = ["-CA", self.ca_file, "-CAkey", self._key, "-addext", names, "-addext", "basicConstraints=CA:FALSE"]
+        signing: list[str | Path] = [
+            "-CA",
+            self.ca_file,
+            "-CAkey",
+            self._key,
+            "-addext",
+            names,
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        ]
         _run(*_NEW_KEY, "-keyout", key, "-out", cert, "-subj", f"/CN={name}", *signing)
         return TlsFiles(cert_file=cert, key_file=key, ca_file=self.ca_file)
 
