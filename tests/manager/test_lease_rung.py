@@ -261,6 +261,41 @@ def test_the_newest_word_on_the_guard_counts_whether_hello_or_heartbeat() -> Non
     assert [(told.reason, told.host_id) for told in w.of(fx.TellNoProof)] == [("SELF_FENCING_OFF", DEAD)]
 
 
+@pytest.mark.parametrize("state", [HostState.AGENT_LOST, HostState.FENCE_PENDING])
+def test_what_a_hello_promises_after_the_silence_proves_nothing_of_it(state: HostState) -> None:
+    """An agent that comes back to VMs that ran without it, now with guard and watchdog, has only begun to stop them (R16)."""
+    w = world()
+    w.unfenced.add(DEAD)
+    w.run(2)
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    back = ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True)
+    if state is HostState.AGENT_LOST:
+        w.lose_agent(DEAD)
+        w.run(FAST.stream_stale_s)
+        w.tell(back)
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+    w.tell(back)
+    w.run(1)
+
+    assert w.proofs(DEAD) == []
+
+
+def test_a_watchdog_that_a_hello_tells_of_counts_with_the_next_heartbeat() -> None:
+    """Also where the host had been silent for long; one that is taken back is gone at once."""
+    w = world()
+    w.lose_agent(DEAD)
+    w.run(2 * FAST.stream_stale_s)
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
+    w.revive(DEAD)
+    w.run(2)
+    assert w.core._cluster.hosts[DEAD].watchdog
+    w.lose_agent(DEAD)
+    w.run(2 * FAST.stream_stale_s)
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=False))
+    assert not w.core._cluster.hosts[DEAD].watchdog
+
+
 def test_every_configuration_that_it_may_hold_counts() -> None:
     """R18: one of them without self-fencing, or with voters that are not in contact, and there is no proof."""
     w = world()

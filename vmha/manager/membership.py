@@ -68,6 +68,7 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
         has_fence=x.has_fence,
         self_fencing=x.self_fencing,
         watchdog=x.watchdog,
+        announced_watchdog=x.watchdog,
         agent_gone=x.agent_gone,
     )
     host.cleared.extend(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True))
