@@ -113,7 +113,7 @@ def host_removed(cluster: ClusterView, x: ev.HostRemoved, now: float) -> Effects
 def watchers_drawn(cluster: ClusterView, x: ev.WatchersDrawn, now: float) -> Effects:
     """A new round of the watch graph."""
     cluster.assignment, cluster.watchers = x.assignment, watchers(x.assignment)
-    cluster.votes.draw(x.assignment, now)
+    cluster.votes.draw(x.assignment, now, cluster.config.timers)
     return []
 
 
