@@ -447,6 +447,29 @@ def test_an_unconfirmable_host_is_left_to_its_fence() -> None:
     assert w.proofs(DEAD) == []
 
 
+def test_a_suspicion_of_a_former_run_that_has_lost_its_quorum_is_left_to_the_fence() -> None:
+    """Its cooldown is over at the first look that finds no quorum: nobody would have seen that its agent was gone first."""
+    w = world(6, fenced=True)
+    w.kill(DEAD)
+    w.tell(ev.WatchersDrawn(assignment=dict.fromkeys(w.hosts, ())))
+    w.assignment = dict.fromkeys(w.hosts, ())
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    suspicion = ev.RestoredSuspicion(boot_id="b", since_age_s=99.0, confirm_in_s=0.0)
+    w.tell(
+        ev.HostConfigured(
+            host_id=DEAD, boot_id="b", state=HostState.COOLDOWN, suspicion=suspicion, has_fence=True, self_fencing=True
+        )
+    )
+    w.configure({1: tuple(w.hosts)})
+    w.run_until(DEAD, HostState.DOWN, 60)
+    [confirm] = w.of(fx.ConfirmDown)
+    assert "the fence decides" in confirm.evidence
+    w.advance(DEAD, EvacuationState.VERIFYING)
+    w.advance(DEAD, EvacuationState.FENCE_PENDING)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+
+
 def test_a_manager_that_reaches_nobody_leaves_nobody_to_a_fence() -> None:
     """All silent at once is a mass failure, or our own: held, whatever the fence could do."""
     w = world(6, fenced=True)
