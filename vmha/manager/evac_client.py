@@ -6,7 +6,6 @@ An order is idempotent by its request_id, the incident's id: whoever asks again 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -166,8 +165,8 @@ class _Order:
         with bound(incident_id=self._incident.incident_id, host_id=self._incident.host_id, cluster_id=self._cluster_id):
             if running is not None:
                 running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                # Not suppressed: this task may be cancelled as well.
+                await asyncio.gather(running, return_exceptions=True)
             unknown = 0
             while True:
                 try:
