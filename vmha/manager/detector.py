@@ -105,6 +105,11 @@ class Detector:
         """Whether a host's own stream is fresh."""
         return self._cluster.is_fresh(host_id, now)
 
+    def is_heard(self, host_id: str, now: float) -> bool:
+        """Whether signs of life of a host arrive, its own or by relay. False where there is no such host."""
+        host = self._cluster.hosts.get(host_id)
+        return host is not None and not self._cluster.is_silent(host, now)
+
     def is_flapping(self, host_id: str, now: float) -> bool:
         """Whether a host was suspected in vain too often to be a target."""
         return self._cluster.hosts[host_id].is_flapping(now)
