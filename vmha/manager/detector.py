@@ -24,6 +24,8 @@ from vmha.manager.looking import look
 from vmha.model import HostState
 
 Effects = list[fx.Effect]
+RETRY_S: Final = 1.0
+"""How soon a host is looked at again whose look failed."""
 
 HANDLERS: Final[dict[type, Callable[[ClusterView, Any, float], Effects]]] = {
     ev.ClusterConfigured: membership.cluster_configured,
@@ -84,10 +86,17 @@ class Detector:
         return self._cluster.agenda.next_due(self._cluster.hosts)
 
     def tick(self, now: float) -> Effects:
-        """Do what is due."""
+        """Do what is due. Should a look fail, it is due again in a moment, and no other host's effects are lost for it."""
         cluster, done = self._cluster, Effects()
         while (due := self.deadline()) is not None and due <= now:
-            done += look(cluster, cluster.agenda.take(cluster.hosts), now)
+            host = cluster.agenda.take(cluster.hosts)
+            try:
+                done += look(cluster, host, now)
+            except Exception:
+                cluster.agenda.put(host, due if done else now + RETRY_S)
+                if not done:
+                    raise
+                break
         return done
 
     # Questions
