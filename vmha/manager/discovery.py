@@ -223,7 +223,9 @@ class Discovery:
         except Exception:
             _log.exception("discovery failed")
         for loop in self.loops.values():
-            self._look_for_agents(loop)
+            # One whose lease ended a moment ago takes nothing in: its detector may not know a host that its memory has.
+            if loop.leading():
+                self._look_for_agents(loop)
 
     def _look_for_agents(self, loop: ClusterLoop) -> None:
         """Names each hypervisor host of a protected cluster that has no live agent."""
