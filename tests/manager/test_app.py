@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.manager.world import CLUSTER, World, until
 from tests.support.redis import RedisServer
+from tests.support.refusals import refused
 from vmha.clock import SystemClock
 from vmha.errors import VmhaError
 from vmha.manager.cluster_loop import ClusterLoop
@@ -191,6 +192,25 @@ async def test_a_clock_that_jumps_is_told_like_a_stall() -> None:
     await guard.close()
 
     assert len(heard) == 1 and heard[0] == pytest.approx(3.0, abs=0.1)
+
+
+async def test_clusters_that_are_not_there_leave_no_trace(world: World) -> None:
+    """Whoever may ask may ask for any name: nothing grows with it."""
+    await world.create(["h1"], enable=False)
+    seen: list[Discovery] = []
+    led = Discovery.led
+
+    async def noted(self: Discovery, cluster_id: str) -> ClusterLoop:
+        seen.append(self)
+        return await led(self, cluster_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Discovery, "led", noted)
+        for number in range(5):
+            request = cs.ExplainHostRequest(cluster_id=f"nowhere-{number}", host_id="h1")
+            assert (await refused(world.operator.ExplainHost(request))).reason == "CLUSTER_UNKNOWN"
+    [discovery] = set(seen)
+    assert set(discovery._locks) == {CLUSTER}
 
 
 async def test_discovery_looks_at_no_lead_that_has_just_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,8 @@ class Discovery:
             Unavailable: STORE_UNAVAILABLE.
         """
         new = None
+        if cluster_id not in self._locks and cluster_id not in await self._parts.store.clusters.list_ids():
+            return  # whatever a caller names must not be remembered
         changing = self._locks.setdefault(cluster_id, asyncio.Lock())
         async with changing:
             seat = self._seats.get(cluster_id)
