@@ -210,6 +210,19 @@ def test_a_host_that_was_reached_after_its_last_heartbeat_lost_its_agent_first(v
     assert w.held_by(DEAD) in {"REACHED_AFTER_LAST_HEARTBEAT", "AGENT_DIED_FIRST"}
 
 
+def test_a_host_that_was_reached_too_late_is_on_record_for_the_next_leader() -> None:
+    """Only this run heard who reached it: the next one would know of nothing but silence, and prove it by that."""
+    w = world()
+    last = w.confirm(DEAD)
+    w.report("h01", **{DEAD: V.OK})
+    w.run(1)
+    assert w.now > last and w.held_by(DEAD) in {"REACHED_AFTER_LAST_HEARTBEAT", "AGENT_DIED_FIRST"}
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == []
+    assert w.of(fx.RecordAgent, DEAD)[-1].gone
+
+
 def test_what_a_former_run_saw_of_the_agent_still_counts() -> None:
     """A host whose agent ended under another manager, and that this one never heard, proves nothing either."""
     w = LeaseWorld(4, timers=FAST)
