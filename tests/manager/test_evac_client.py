@@ -7,7 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
+from vmha.errors import PreconditionFailed
+from vmha.manager import evac_client
 from vmha.manager.evac_client import EvacClient, _Order
 from vmha.store.records import Incident
 
@@ -55,3 +58,20 @@ async def test_closing_ends_orders_and_cancellations() -> None:
         async with asyncio.timeout(2.0):
             await client.close()
     assert [task for task in asyncio.all_tasks() if "evac" in task.get_name()] == []
+
+
+async def test_an_order_that_stays_refused_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again every two seconds, for as long as it takes; another reason is another line."""
+    monkeypatch.setattr(evac_client, "REFUSED_WAIT_S", 0.0)
+    reasons = iter([*["HOST_NOT_DOWN"] * 5, *["CLUSTER_NOT_ACTIVE"] * 5])
+
+    class Refusing(_Order):
+        async def _follow(self) -> None:
+            reason = next(reasons, "")
+            if not reason:
+                raise asyncio.CancelledError
+            raise PreconditionFailed(reason, "no")
+
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await Refusing(None, "c1", INCIDENT, lambda _: None, 1).run()
+    assert [line["reason"] for line in logs] == ["HOST_NOT_DOWN", "CLUSTER_NOT_ACTIVE"]

@@ -147,6 +147,7 @@ class _Order:
         self._incident = incident
         self._report = report
         self._last: EvacuationState | None = None
+        self._refused = ""
 
     async def run(self) -> None:
         """Orders, and follows to the end; again and again while nobody says that the incident is closed."""
@@ -157,8 +158,7 @@ class _Order:
                 except Unavailable as error:
                     _log.warning("evacuator does not answer", reason=error.reason, message=error.message)
                 except VmhaError as error:
-                    _log.error("evacuator refused the order", reason=error.reason, message=error.message)
-                    await asyncio.sleep(REFUSED_WAIT_S)
+                    await self._wait_after(error, "evacuator refused the order")
 
     async def cancel(self, reason: str, running: asyncio.Task[None] | None) -> None:
         """Cancels until the evacuator has said where that left the evacuation."""
@@ -181,10 +181,16 @@ class _Order:
                 except Unavailable as error:
                     _log.warning("evacuator does not answer", reason=error.reason, message=error.message)
                 except VmhaError as error:
-                    _log.error("evacuator refused to cancel", reason=error.reason, message=error.message)
-                    await asyncio.sleep(REFUSED_WAIT_S)
+                    await self._wait_after(error, "evacuator refused to cancel")
         # Proven before the cancellation came: it ends in its own time, and its end is what counts.
         await self.run()
+
+    async def _wait_after(self, error: VmhaError, what: str) -> None:
+        if error.reason != self._refused:
+            # Once, not every two seconds for as long as it goes on.
+            self._refused = error.reason
+            _log.error(what, reason=error.reason, message=error.message)
+        await asyncio.sleep(REFUSED_WAIT_S)
 
     async def _follow(self) -> None:
         incident = self._incident
