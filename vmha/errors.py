@@ -6,6 +6,7 @@
       AlreadyExists               ALREADY_EXISTS     *_EXISTS
       PreconditionFailed          FAILED_PRECONDITION
         EnablementRefused         FAILED_PRECONDITION ENABLEMENT_REFUSED lists each broken rule
+      PermissionDenied            PERMISSION_DENIED  HOST_MISMATCH, CALLER_NOT_ALLOWED
       Aborted                     ABORTED            STALE_*, ETAG_MISMATCH, HOST_BUSY, SESSION_SUPERSEDED
       Exhausted                   RESOURCE_EXHAUSTED MESSAGE_TOO_LARGE, OUTBOX_FULL, WATCHER_TOO_SLOW
       OutOfRange                  OUT_OF_RANGE       REVISION_COMPACTED
@@ -91,6 +92,12 @@ class EnablementRefused(PreconditionFailed):
     def __init__(self, rules: Sequence[BrokenRule]) -> None:
         super().__init__("ENABLEMENT_REFUSED", " ".join(r.message for r in rules), {"rules": ",".join(r.rule for r in rules)})
         self.rules = tuple(rules)
+
+
+class PermissionDenied(VmhaError):
+    """The caller's certificate does not allow the call."""
+
+    code = "PERMISSION_DENIED"
 
 
 class Aborted(VmhaError):

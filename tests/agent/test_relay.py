@@ -197,7 +197,7 @@ class Network:
         self.requests: dict[str, list[pb.RelayHeartbeatRequest]] = {}
         self.open = 0
 
-    def connect(self, agent_target: str) -> Any:
+    def connect(self, host_id: str, agent_target: str) -> Any:
         self.open += 1
         network = self
 

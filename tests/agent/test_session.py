@@ -14,8 +14,10 @@ from tests.support.agent_state import open_state
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.manager_server import ScriptedManager, assignment
 from tests.support.waiting import until
+from vmha.agent import watchdog_app
 from vmha.agent.app import run
 from vmha.agent.state import State
+from vmha.clock import SystemClock
 from vmha.config import AgentSettings
 from vmha.errors import Aborted, NotFound, PreconditionFailed
 from vmha.model import PeerVerdict, VmState
@@ -49,10 +51,11 @@ class Agent:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.host_stops = False
+        self.watchdog_device: Path | None = None
 
-    async def start(self, *managers: str) -> None:
+    def settings(self, *managers: str) -> AgentSettings:
         (self.folder / "boot_id").write_text("boot-1")
-        settings = AgentSettings(
+        return AgentSettings(
             host_id="h1",
             managers=managers,
             listen="127.0.0.1:0",
@@ -60,7 +63,12 @@ class Agent:
             marker_dir=self.folder / "disk",
             boot_id_file=self.folder / "boot_id",
             drain_grace_s=0.05,
+            watchdog_device=self.watchdog_device,
+            watchdog_timeout_s=1,
         )
+
+    async def start(self, *managers: str) -> None:
+        settings = self.settings(*managers)
 
         async def host_is_stopping() -> bool:
             return self.host_stops
@@ -442,3 +450,56 @@ async def test_acks_of_others_and_older_ones_count_for_nothing(agent: Agent, man
     later = (await session.heard("heartbeat", len(session.all("heartbeat")) + 2)).own
 
     assert later.echoed_nonce == beat.echoed_nonce != "forged"
+
+
+class Bowl:
+    """A watchdog's device that takes what it gets."""
+
+    def feed(self) -> None:
+        """See `Watchdog`."""
+
+    def close(self, *, disarm: bool) -> None:
+        """See `Watchdog`."""
+
+
+class NoVms:
+    """A host without guests."""
+
+    def alive(self) -> frozenset[str]:
+        """See `Processes`."""
+        return frozenset()
+
+
+async def test_r10_a_watchdog_is_announced_only_while_somebody_feeds_it(agent: Agent, manager: ScriptedManager) -> None:
+    """A device in the settings is none. The feeder's start and its end are each told of by a new session, at once."""
+    agent.watchdog_device = agent.folder / "watchdog"
+    await agent.start(manager.target)
+    first = await manager.session()
+    await first.heard("heartbeat", 3)
+    assert [session.all("hello")[0].watchdog for session in manager.sessions] == [False]
+
+    stop = asyncio.Event()
+    feeder = asyncio.create_task(watchdog_app.run(agent.settings(manager.target), watchdog=Bowl(), processes=NoVms(), stop=stop))
+    second = await manager.session(2)
+    await second.heard("heartbeat", 10)
+    assert first.half_closed
+    assert not first.all("goodbye")
+    assert second.all("hello")[0].watchdog
+
+    stop.set()
+    await feeder
+    third = await manager.session(3)
+    await third.heard("heartbeat", 3)
+    assert [session.all("hello")[0].watchdog for session in manager.sessions] == [False, True, False]
+    assert second.half_closed
+
+
+async def test_r10_a_feeder_that_vanished_is_missed_within_the_devices_timeout(agent: Agent, manager: ScriptedManager) -> None:
+    """A host that lives on although nobody feeds its watchdog has none."""
+    agent.watchdog_device = agent.folder / "watchdog"
+    settings = agent.settings(manager.target)
+    feeder = watchdog_app.Feeder(settings, Bowl(), NoVms(), SystemClock())
+    feeder.look()
+    await agent.start(manager.target)
+    assert (await manager.session()).all("hello")[0].watchdog
+    assert not (await manager.session(2)).all("hello")[0].watchdog

@@ -11,7 +11,10 @@ import pytest
 from tests.agent.conftest import VM1
 from tests.support.agent_state import leased, open_state
 from tests.support.waiting import until
+from vmha.agent.state_file import DiskFile
+from vmha.agent.watchdog import Device
 from vmha.agent.watchdog_app import Feeder, LinuxWatchdog, run
+from vmha.agent.watchdog_life import LIFE_NAME, WatchdogLife
 from vmha.config import AgentSettings
 from vmha.errors import InvalidField
 
@@ -93,6 +96,38 @@ def test_an_orderly_stop_disarms_it_only_when_nothing_runs_unguarded(tmp_path: P
         bowl = Bowl()
         Feeder(settings, bowl, Vms(VM1), Time(now)).close()
         assert bowl.closed == [disarmed]
+
+
+def test_r10_each_look_shows_the_agent_that_a_watchdog_runs(tmp_path: Path, settings: AgentSettings) -> None:
+    """Fed or not: a host that is about to be reset has one. An orderly stop withdraws it before the device is disarmed."""
+    open_state(tmp_path).keep(leased(17, lasts_s=7.6, now=100.0))
+    life = WatchdogLife(DiskFile(tmp_path / LIFE_NAME), "boot-1")
+
+    class Last(Bowl):
+        def close(self, *, disarm: bool) -> None:
+            super().close(disarm=disarm)
+            assert (life.armed(time.time) is None) is disarm
+
+    time = Time(105.0)
+    for now, fed in ((105.0, True), (120.0, False)):
+        time.time = now
+        bowl = Last()
+        feeder = Feeder(settings, bowl, Vms(VM1), time)
+        assert life.armed(now) is None
+        assert feeder.look() is fed
+        assert life.armed(now) == Device(timeout_s=2.0, reset_s=0.5)
+        feeder.close()
+        assert bowl.closed == [fed]
+
+
+def test_a_proof_that_cannot_be_written_stops_no_feeding(tmp_path: Path, settings: AgentSettings) -> None:
+    """The host would be reset for a full disk; the agent announces no watchdog instead."""
+    (tmp_path / LIFE_NAME).mkdir()
+    bowl = Bowl()
+    feeder = Feeder(settings, bowl, Vms(), Time(105.0))
+    assert feeder.look()
+    feeder.close()
+    assert (bowl.fed, bowl.closed) == (2, [True])
 
 
 @pytest.mark.parametrize(("content", "boot_id"), [(None, "boot-1"), ("{", "boot-1"), ("good", "boot-2")])

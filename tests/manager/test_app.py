@@ -12,8 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.manager.world import CLUSTER, World, until
 from tests.support.redis import RedisServer
+from tests.support.refusals import refused
 from vmha.clock import SystemClock
 from vmha.errors import VmhaError
+from vmha.manager.cluster_loop import ClusterLoop
+from vmha.manager.discovery import Discovery
 from vmha.manager.lag import LIMIT_S, LagGuard
 from vmha.model import ClusterConfig, HostConfig
 from vmha.rpc.channel import open_channel
@@ -189,3 +192,38 @@ async def test_a_clock_that_jumps_is_told_like_a_stall() -> None:
     await guard.close()
 
     assert len(heard) == 1 and heard[0] == pytest.approx(3.0, abs=0.1)
+
+
+async def test_clusters_that_are_not_there_leave_no_trace(world: World) -> None:
+    """Whoever may ask may ask for any name: nothing grows with it."""
+    await world.create(["h1"], enable=False)
+    seen: list[Discovery] = []
+    led = Discovery.led
+
+    async def noted(self: Discovery, cluster_id: str) -> ClusterLoop:
+        seen.append(self)
+        return await led(self, cluster_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Discovery, "led", noted)
+        for number in range(5):
+            request = cs.ExplainHostRequest(cluster_id=f"nowhere-{number}", host_id="h1")
+            assert (await refused(world.operator.ExplainHost(request))).reason == "CLUSTER_UNKNOWN"
+    [discovery] = set(seen)
+    assert set(discovery._locks) == {CLUSTER}
+
+
+async def test_discovery_looks_at_no_lead_that_has_just_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop whose lease ran out takes nothing in: what it does not know of its hosts must not end the discovery."""
+    await world.create(["h1", "h2"], enable=False)
+    looked: list[str] = []
+
+    async def has_looked() -> bool:
+        return bool(looked)
+
+    monkeypatch.setattr(Discovery, "_look_for_agents", lambda _self, loop: looked.append(loop.cluster_id))
+    await until(has_looked)
+    monkeypatch.setattr(ClusterLoop, "leading", lambda _self: False)
+    looked.clear()
+    await asyncio.sleep(0.35)
+    assert looked == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
 import pstats
 from dataclasses import replace
@@ -9,17 +10,41 @@ from dataclasses import replace
 import pytest
 
 from tests.manager.detector_world import World, quick
+from vmha.manager import detector
 from vmha.manager import effects as fx
 from vmha.manager import events as ev
+from vmha.manager.clusterview import ClusterView
 from vmha.manager.detector import Detector
 from vmha.manager.evidence import SUMMARIES
 from vmha.manager.hostview import TRANSITIONS, HostView, IllegalInput
+from vmha.manager.looking import look
 from vmha.model import FAST_TIMERS, EvacuationState, GoodbyeReason, HostState, Observation, PeerVerdict
 
 H = HostState
 DEAD = "h00"
 STALE_S = 15.0
 COOLDOWN_S = 150.0
+
+
+def test_a_look_that_fails_costs_nothing_of_other_hosts_and_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in judging h01: what the same tick decides of the others is carried out, and h01 is not forgotten."""
+    w = World()
+    faults: list[float] = []
+
+    def broken(cluster: ClusterView, host: HostView, now: float) -> list[fx.Effect]:
+        if host.host_id == "h01":
+            faults.append(now)
+            raise KeyError("a fault")
+        return look(cluster, host, now)
+
+    monkeypatch.setattr(detector, "look", broken)
+    done: list[fx.Effect] = []
+    late = w.now + STALE_S / 2
+    for step in range(30):
+        with contextlib.suppress(KeyError):
+            done += w.core.tick(late + step * 0.1)
+    assert {effect.host_id for effect in done if isinstance(effect, fx.ProbeHost)} == set(w.hosts) - {"h01"}
+    assert 2 <= len(faults) <= 10
 
 
 # The table of design section 4

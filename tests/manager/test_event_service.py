@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 
 from tests.manager.world import CLUSTER, World, until
 from tests.support.redis import RedisServer
-from vmha.errors import Exhausted, OutOfRange
+from vmha.errors import Exhausted, OutOfRange, VmhaError
 from vmha.manager.event_service import EventTails
-from vmha.manager.event_tail import QUEUE, Watcher
+from vmha.manager.event_tail import QUEUE, EventTail, Watcher
 from vmha.rpc.errors import from_rpc_error
 from vmha.store.records import EventRecord
 from vmha.v1 import event_service_pb2 as es
@@ -155,3 +155,52 @@ async def test_many_watchers_share_one_reader(world: World) -> None:
             call.cancel()
 
     assert len({tuple(e.revision for e in events) for events in seen}) == 1
+
+
+class Log:
+    """An event log that fails as a test says."""
+
+    def __init__(self, *, wait: Exception | None = None, read: Exception | None = None) -> None:
+        self.events = self
+        self._wait, self._read = wait, read
+
+    async def last_revision(self, cluster_id: str) -> int:
+        """See `vmha.store.events`."""
+        return 7
+
+    async def wait(self, cluster_id: str, after_revision: int, timeout_s: float) -> bool:
+        """See `vmha.store.events`."""
+        if self._wait is not None:
+            raise self._wait
+        await asyncio.Event().wait()
+        return True
+
+    async def read(self, cluster_id: str, after_revision: int, limit: int = 100) -> list[EventRecord]:
+        """See `vmha.store.events`."""
+        if self._read is not None:
+            raise self._read
+        return []
+
+
+def followers() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("events ")]
+
+
+async def test_a_log_that_cannot_be_followed_ends_its_watches() -> None:
+    """A fault of ours must not look like a quiet log for ever; who watches again gets a new reader."""
+    tail = EventTail(cast(Any, Log(wait=KeyError("k"))), CLUSTER)
+    for _ in range(2):
+        with pytest.raises(VmhaError) as caught:
+            async with tail.watch(-1) as watcher:
+                await watcher.take(5.0)
+        assert caught.value.reason == "INTERNAL_ERROR"
+    assert followers() == []
+
+
+async def test_a_watch_that_is_refused_leaves_no_reader_behind() -> None:
+    """A reader without watchers would hold a connection to Redis for ever."""
+    tail = EventTail(cast(Any, Log(read=OutOfRange("REVISION_COMPACTED", "gone"))), CLUSTER)
+    with pytest.raises(OutOfRange):
+        async with tail.watch(3):
+            pass
+    assert followers() == []

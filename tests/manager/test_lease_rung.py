@@ -210,6 +210,19 @@ def test_a_host_that_was_reached_after_its_last_heartbeat_lost_its_agent_first(v
     assert w.held_by(DEAD) in {"REACHED_AFTER_LAST_HEARTBEAT", "AGENT_DIED_FIRST"}
 
 
+def test_a_host_that_was_reached_too_late_is_on_record_for_the_next_leader() -> None:
+    """Only this run heard who reached it: the next one would know of nothing but silence, and prove it by that."""
+    w = world()
+    last = w.confirm(DEAD)
+    w.report("h01", **{DEAD: V.OK})
+    w.run(1)
+    assert w.now > last and w.held_by(DEAD) in {"REACHED_AFTER_LAST_HEARTBEAT", "AGENT_DIED_FIRST"}
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == []
+    assert w.of(fx.RecordAgent, DEAD)[-1].gone
+
+
 def test_what_a_former_run_saw_of_the_agent_still_counts() -> None:
     """A host whose agent ended under another manager, and that this one never heard, proves nothing either."""
     w = LeaseWorld(4, timers=FAST)
@@ -259,6 +272,41 @@ def test_the_newest_word_on_the_guard_counts_whether_hello_or_heartbeat() -> Non
 
     assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "SELF_FENCING_OFF"
     assert [(told.reason, told.host_id) for told in w.of(fx.TellNoProof)] == [("SELF_FENCING_OFF", DEAD)]
+
+
+@pytest.mark.parametrize("state", [HostState.AGENT_LOST, HostState.FENCE_PENDING])
+def test_what_a_hello_promises_after_the_silence_proves_nothing_of_it(state: HostState) -> None:
+    """An agent that comes back to VMs that ran without it, now with guard and watchdog, has only begun to stop them (R16)."""
+    w = world()
+    w.unfenced.add(DEAD)
+    w.run(2)
+    w.tell(ev.SessionClosed(host_id=DEAD))
+    back = ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True)
+    if state is HostState.AGENT_LOST:
+        w.lose_agent(DEAD)
+        w.run(FAST.stream_stale_s)
+        w.tell(back)
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+    w.tell(back)
+    w.run(1)
+
+    assert w.proofs(DEAD) == []
+
+
+def test_a_watchdog_that_a_hello_tells_of_counts_with_the_next_heartbeat() -> None:
+    """Also where the host had been silent for long; one that is taken back is gone at once."""
+    w = world()
+    w.lose_agent(DEAD)
+    w.run(2 * FAST.stream_stale_s)
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
+    w.revive(DEAD)
+    w.run(2)
+    assert w.core._cluster.hosts[DEAD].watchdog
+    w.lose_agent(DEAD)
+    w.run(2 * FAST.stream_stale_s)
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=False))
+    assert not w.core._cluster.hosts[DEAD].watchdog
 
 
 def test_every_configuration_that_it_may_hold_counts() -> None:
@@ -408,6 +456,29 @@ def test_an_unconfirmable_host_is_left_to_its_fence() -> None:
     assert "the fence decides" in confirm.evidence
     assert [change.reason for change in w.of(fx.ChangeState, DEAD)][-2:] == ["UNCONFIRMABLE", "CONFIRMED"]
     w.advance(DEAD, EvacuationState.VERIFYING)
+    w.run(3 * FAST.wait_duration_s)
+    assert w.proofs(DEAD) == []
+
+
+def test_a_suspicion_of_a_former_run_that_has_lost_its_quorum_is_left_to_the_fence() -> None:
+    """Its cooldown is over at the first look that finds no quorum: nobody would have seen that its agent was gone first."""
+    w = world(6, fenced=True)
+    w.kill(DEAD)
+    w.tell(ev.WatchersDrawn(assignment=dict.fromkeys(w.hosts, ())))
+    w.assignment = dict.fromkeys(w.hosts, ())
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    suspicion = ev.RestoredSuspicion(boot_id="b", since_age_s=99.0, confirm_in_s=0.0)
+    w.tell(
+        ev.HostConfigured(
+            host_id=DEAD, boot_id="b", state=HostState.COOLDOWN, suspicion=suspicion, has_fence=True, self_fencing=True
+        )
+    )
+    w.configure({1: tuple(w.hosts)})
+    w.run_until(DEAD, HostState.DOWN, 60)
+    [confirm] = w.of(fx.ConfirmDown)
+    assert "the fence decides" in confirm.evidence
+    w.advance(DEAD, EvacuationState.VERIFYING)
+    w.advance(DEAD, EvacuationState.FENCE_PENDING)
     w.run(3 * FAST.wait_duration_s)
     assert w.proofs(DEAD) == []
 

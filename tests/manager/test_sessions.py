@@ -10,6 +10,7 @@ import pytest
 
 from tests.manager.world import CLUSTER, World, host_config, until
 from tests.support.agent_client import SHUTOFF, Agent, vm_id, vm_report
+from tests.support.refusals import refused
 from vmha.errors import Exhausted, InvalidField
 from vmha.manager.sessions import OUTBOX, Session
 from vmha.model import HostState, PeerVerdict
@@ -440,6 +441,30 @@ async def test_relayed_heartbeat_counts_for_the_host_that_made_it(cluster: World
 
     await until(is_isolated)
     assert {ack.host_id for ack in carrier.acks} == {"h1", "h2"}
+
+
+async def test_a_host_that_is_heard_through_its_peers_cannot_be_called_off(cluster: World) -> None:
+    """It runs its VMs: the operator is told, and nothing of the word is written down."""
+    carrier = await _registered(cluster, "h2")
+    isolated = await _registered(cluster, "h1")
+    await cluster.state("h1", HostState.HEALTHY)
+    await isolated.vanish()
+
+    async def carry() -> None:
+        while True:
+            message = ms.AgentHeartbeat(own=carrier.own_heartbeat(), forwarded=[isolated.own_heartbeat()])
+            await carrier.send(heartbeat=message)
+            await asyncio.sleep(0.05)
+
+    carrying = asyncio.create_task(carry())
+    try:
+        await cluster.state("h1", HostState.ISOLATED)
+        request = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
+        error = await refused(cluster.operator.ConfirmHostOff(request))
+    finally:
+        carrying.cancel()
+    assert error.reason == "HOST_ALIVE"
+    assert not (await cluster.store.hosts.get(CLUSTER, "h1")).is_confirmed_off
 
 
 async def _registered(world: World, host_id: str, vms: list[ms.VmReport] | None = None) -> Agent:

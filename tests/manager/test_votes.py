@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmha.manager import watchgraph
 from vmha.manager.votes import Tally, Votes, Weights, quorum, verdict_s
 from vmha.model import FAST_TIMERS, STANDARD_TIMERS, Observation, PeerVerdict
 
@@ -82,10 +85,10 @@ def test_silence_at_a_host_that_is_proven_dead_says_nothing_about_the_reporter()
 def test_a_former_watchers_word_of_before_the_silence_does_not_count() -> None:
     """Its last look was at a living host; nobody asked it since."""
     votes = Votes()
-    votes.draw({"a": (HOST,)}, NOW - 60)
+    votes.draw({"a": (HOST,)}, NOW - 60, STANDARD_TIMERS)
     votes.put("a", [seen(verdict=P.OK)], NOW - 60, (HOST,))
 
-    votes.draw({"a": ("other",)}, NOW - 20)
+    votes.draw({"a": ("other",)}, NOW - 20, STANDARD_TIMERS)
 
     assert discredits(weigh(votes, silent_since=NOW - 10)) == {"a": "WATCHES_OTHERS"}
 
@@ -93,9 +96,9 @@ def test_a_former_watchers_word_of_before_the_silence_does_not_count() -> None:
 def test_a_former_watchers_word_of_the_silence_bridges_the_change() -> None:
     """Until the new watchers can have a verdict the old ones' counts; then no more."""
     votes = Votes()
-    votes.draw({"a": (HOST,)}, NOW - 60)
+    votes.draw({"a": (HOST,)}, NOW - 60, STANDARD_TIMERS)
     votes.put("a", [seen()], NOW - 30, (HOST,))
-    votes.draw({"a": ("other",)}, NOW)
+    votes.draw({"a": ("other",)}, NOW, STANDARD_TIMERS)
 
     assert weigh(votes, now=NOW + verdict_s(STANDARD_TIMERS)).timeouts == 1
     assert weigh(votes, now=NOW + verdict_s(STANDARD_TIMERS) + 0.1).timeouts == 0
@@ -162,7 +165,7 @@ def test_a_former_watchers_word_of_life_before_the_silence_is_not_waited_for() -
     """Nothing would follow from it, so that nothing follows means nothing: neither life nor pending."""
     votes = Votes()
     votes.put("a", [seen(verdict=P.OK), seen("other", P.OK)], NOW - 60)
-    votes.draw({"a": ("other",)}, NOW - 5)
+    votes.draw({"a": ("other",)}, NOW - 5, STANDARD_TIMERS)
 
     assert discredits(weigh(votes, silent_since=NOW - 15)) == {"a": "WATCHES_OTHERS"}
 
@@ -180,8 +183,32 @@ def test_a_watcher_that_is_drawn_again_counts_in_full_again() -> None:
     """Its next report renews its word."""
     votes = Votes()
     votes.put("a", [seen(verdict=P.OK)], NOW - 40)
-    votes.draw({"a": ("other",)}, NOW - 30)
-    votes.draw({"a": (HOST,)}, NOW - 20)
+    votes.draw({"a": ("other",)}, NOW - 30, STANDARD_TIMERS)
+    votes.draw({"a": (HOST,)}, NOW - 20, STANDARD_TIMERS)
     votes.put("a", [seen()], NOW, assigned=(HOST,))
 
     assert weigh(votes, now=NOW + STANDARD_TIMERS.report_interval_s).timeouts == 1
+
+
+def test_what_is_remembered_does_not_grow_with_the_rounds() -> None:
+    """In the end every host will have watched every other: of a host only its watchers' words are kept, and the last round's."""
+    hosts = {f"h{number:02d}": "" for number in range(40)}
+    votes, dice = Votes(), random.Random(1)
+    for round_ in range(200):
+        now = NOW + 59 * round_
+        assignment = watchgraph.draw(hosts, 5, dice)
+        votes.draw(assignment, now, STANDARD_TIMERS)
+        for reporter, peers in assignment.items():
+            votes.put(reporter, [seen(peer, P.OK) for peer in peers], now + 1, peers)
+    weights = Weights(fresh=lambda _: True, proven_dead=lambda _: False, silent_since=NOW, timers=STANDARD_TIMERS)
+    assert all(len(votes.tally(host, weights, now).votes) <= 10 for host in hosts)
+
+
+def test_a_host_that_booted_anew_has_said_nothing() -> None:
+    """Nor of hosts that it watched in an earlier round."""
+    votes = Votes()
+    votes.put("a", [seen()], NOW - 1)
+    votes.put("a", [seen("other", P.OK)], NOW, assigned=("other",))
+    assert weigh(votes).timeouts == 1
+    votes.forget_reporter("a")
+    assert weigh(votes).votes == ()

@@ -145,6 +145,24 @@ def test_logs_are_silent_meanwhile(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seen" in said.out + said.err
 
 
+def test_exceptions_in_the_log_are_heard_meanwhile() -> None:
+    """Both ways of logging one; what is no exception is not heard."""
+    heard: list[tuple[str, str]] = []
+    silence = Silence(lambda text, error: heard.append((text, repr(error))))
+    silence.begin()
+    try:
+        log = structlog.get_logger("vmha.test").bind(host_id="h1")
+        log.error("no exception")
+        log.error("by hand", exc_info=KeyError("a"))
+        try:
+            raise ValueError("b")
+        except ValueError:
+            log.exception("caught")
+    finally:
+        silence.end()
+    assert heard == [("by hand", "KeyError('a')"), ("caught", "ValueError('b')")]
+
+
 def test_a_killed_process_does_nothing_more(loop: VirtualLoop) -> None:
     """Its tasks and timers end; those of others go on."""
     machine = Machine("h1", SimClock(loop))

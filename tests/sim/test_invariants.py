@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sim.scenes import START, line, moved, state, truth
+from tests.sim.scenes import START, line, moved, raw, state, truth
+from vmha.manager import detector
+from vmha.manager.events import GoodbyeReceived
+from vmha.manager.hostview import IllegalInput
 from vmha.sim.history import Fact, Line
 from vmha.sim.invariants import INVARIANTS, check
+from vmha.sim.runner import run
+from vmha.sim.scenario import parse
 from vmha.sim.truth import Truth
 
 DIES = line(10.0, Fact.ACT, "h1", cause="crash")
@@ -274,3 +279,17 @@ def test_one_copy_is_exact(spans: list[tuple[str, int, int]]) -> None:
 def test_the_history_of_the_small_scenario_begins_settled() -> None:
     """The hand-made histories start as a run does: every running VM has an interval from 0.0."""
     assert {(each.vm, each.t, each.cause) for each in START} == {("vm1", 0.0, "initial"), ("vm2", 0.0, "initial")}
+
+
+def test_a_fault_that_the_product_logs_and_survives_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector that refuses an event, and goes on, must not look like one that does its work."""
+    handlers = dict(detector.HANDLERS)
+
+    def broken(*_: Any) -> list[Any]:
+        raise IllegalInput("a fault of ours")
+
+    monkeypatch.setattr(detector, "HANDLERS", {**handlers, GoodbyeReceived: broken})
+    outcome = run(parse(raw(until=5, timeline=[{"at": 1, "do": "goodbye", "host": "h1"}])))
+
+    assert [violation.invariant for violation in outcome.violations] == ["unhandled"]
+    assert "a fault of ours" in outcome.violations[0].message

@@ -30,7 +30,7 @@ from vmha.agent.session import Desk
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State, read_boot_id
 from vmha.agent.state_file import DiskFile
 from vmha.agent.vm_locks import VmLocks
-from vmha.agent.watchdog import Device
+from vmha.agent.watchdog_life import LIFE_NAME, WatchdogLife
 from vmha.clock import Clock, SystemClock
 from vmha.config import AgentSettings
 from vmha.log import bound
@@ -113,7 +113,7 @@ class Parts:
             keeper=self.keeper,
             guests=self.guests,
             may_destroy=settings.self_fencing,
-            watchdog=_watchdog(settings),
+            watchdog=_watchdog(settings, state.boot_id),
         )
         self.relay, relays = Relay(self.identity, edges.peers), RelayDesk(self.identity)
         self.servicer = AgentServicer(Admission(state, self.keeper, hypervisor, self.guests, locks), relays, self.keeper)
@@ -153,10 +153,8 @@ class Parts:
         self.self_fencing.order(reason)
 
 
-def _watchdog(settings: AgentSettings) -> Device | None:
-    if settings.watchdog_device is None:
-        return None
-    return Device(timeout_s=settings.watchdog_timeout_s, reset_s=settings.watchdog_reset_s)
+def _watchdog(settings: AgentSettings, boot_id: str) -> WatchdogLife | None:
+    return None if settings.watchdog_device is None else WatchdogLife(DiskFile(settings.state_dir / LIFE_NAME), boot_id)
 
 
 def open_state(settings: AgentSettings) -> State:

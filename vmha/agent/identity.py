@@ -13,7 +13,8 @@ from vmha.agent.keeper import Keeper
 from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, LeaseConfig
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
-from vmha.agent.watchdog import Device, is_quick_enough
+from vmha.agent.watchdog import is_quick_enough
+from vmha.agent.watchdog_life import WatchdogLife
 from vmha.clock import Clock
 from vmha.model import Timers
 from vmha.rpc.scalars import duration, seconds
@@ -27,7 +28,7 @@ class Identity:
 
     Attributes:
         may_destroy: This agent may destroy VMs at all (a setting).
-        watchdog: What resets the host when this agent stalls; None: nothing does.
+        watchdog: Where the process that feeds the host's watchdog shows that it does; None: none is configured.
         instance_id: New with each process.
         is_relayed: The newest ack that counted came through a peer.
         config: The newest configuration; what an earlier process of this boot held, until another comes.
@@ -42,7 +43,7 @@ class Identity:
     keeper: Keeper
     guests: Guests
     may_destroy: bool = True
-    watchdog: Device | None = None
+    watchdog: WatchdogLife | None = None
     instance_id: str = field(default_factory=lambda: secrets.token_hex(16))
     config: ms.AgentConfig = field(init=False)
     members: Mapping[str, str] = field(init=False)
@@ -92,6 +93,12 @@ class Identity:
         self.terms = messages.lease_config(config, may_destroy=self.may_destroy)
         self.heartbeat_interval_s = seconds(config.timers.heartbeat_interval) or Timers().heartbeat_interval_s
 
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether this host is reset, and in time, should this agent stall now (R10, I6)."""
+        device = None if self.watchdog is None else self.watchdog.armed(self.clock.now())
+        return device is not None and is_quick_enough(device, self.terms.kill_timeout_s)
+
     # What is sent and what comes back
 
     def hello(self) -> ms.AgentHello:
@@ -105,7 +112,7 @@ class Identity:
             last_acked_sequence=self.acked_report,
             incarnation=0 if self.keeper.lease.latched else self.state.incarnation,
             self_fencing=self.keeper.self_fencing,
-            watchdog=self.watchdog is not None and is_quick_enough(self.watchdog, self.terms.kill_timeout_s),
+            watchdog=self.has_watchdog,
             config_version=self.config_version,
             store_generation=self.state.store_generation,
             boot_time=duration(self.clock.now()),

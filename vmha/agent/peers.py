@@ -30,20 +30,20 @@ class PeerConnection(Protocol):
 class Peers(Protocol):
     """The way to peers."""
 
-    def connect(self, agent_target: str) -> PeerConnection:
-        """A new connection to `host:port`."""
+    def connect(self, host_id: str, agent_target: str) -> PeerConnection:
+        """A new connection to that host's agent at `host:port`."""
         ...
 
 
 class GrpcPeers:
-    """Over gRPC."""
+    """Over gRPC; with TLS nobody else's word is taken for the host's (R24)."""
 
     def __init__(self, tls: TlsFiles | None = None) -> None:
         self._tls = tls
 
-    def connect(self, agent_target: str) -> PeerConnection:
+    def connect(self, host_id: str, agent_target: str) -> PeerConnection:
         """Opens a channel."""
-        return _GrpcConnection(open_channel(agent_target, self._tls))
+        return _GrpcConnection(open_channel(agent_target, self._tls, host_id=host_id))
 
 
 class _GrpcConnection:

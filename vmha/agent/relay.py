@@ -73,7 +73,7 @@ class Relay:
 
     async def _ask(self, host_id: str, target: str, beat: heartbeat_pb2.Heartbeat) -> None:
         # A connection for each question: an old one would first wait out its own backoff.
-        connection = self._peers.connect(target)
+        connection = self._peers.connect(host_id, target)
         request = pb.RelayHeartbeatRequest(
             cluster_id=self._identity.state.cluster_id, heartbeat=beat, request_nonce=secrets.token_hex(NONCE_BYTES)
         )
@@ -111,7 +111,7 @@ class Relay:
 
     def _attested(self, host_id: str, attest: pb.Attest) -> None:
         if attest.attester_host_id != host_id:
-            # Somebody else answers at this address: nobody's word (R24).
+            # Somebody else answers at this address: nobody's word (R24). Without TLS this is all that tells.
             _log.warning("attest_of_another_host", asked=host_id, answered=attest.attester_host_id)
             return
         self._keeper.tell(

@@ -77,6 +77,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._nonce = ""
         self._registered = False
+        self._announced = False
         self._token = ""
         self._must_register = False
         self._parts: list[ms.OwnershipUpdate] = []
@@ -97,7 +98,9 @@ class Session:
         Raises:
             VmhaError: It failed; with the manager's reason where it gave one.
         """
-        self._outbox.put(ms.ReportHealthRequest(hello=self._identity.hello()))
+        hello = self._identity.hello()
+        self._announced = hello.watchdog
+        self._outbox.put(ms.ReportHealthRequest(hello=hello))
         jobs = [self._read, self._write, self._beat, self._report_regularly, self._watch_silence]
         tasks = [asyncio.create_task(job(), name=f"session {job.__name__}") for job in jobs]
         self._desk.guests.listeners.append(self._guests_changed)
@@ -159,12 +162,20 @@ class Session:
         due = self._identity.clock.now()
         while True:
             if self._registered:
+                if self._identity.has_watchdog is not self._announced:
+                    await self._begin_anew()
                 self._outbox.heartbeat()
             now = self._identity.clock.now()
             due = max(due + self._heartbeat_s, now)
             self._retimed.clear()
             if await set_within(self._retimed, due - now):
                 due = self._identity.clock.now()
+
+    async def _begin_anew(self) -> None:
+        # Only hello tells of the watchdog (R10): the manager ends this session, and the link opens the next.
+        _log.info("watchdog_changed", announced=self._announced)
+        self.leave(None)
+        await asyncio.Event().wait()
 
     async def _report_regularly(self) -> None:
         await self.welcomed.wait()

@@ -21,10 +21,12 @@ from vmha.agent import kept as kept_record
 from vmha.agent.lease_events import Kept
 from vmha.agent.qemu_processes import QemuProcesses
 from vmha.agent.state import FILE_NAME, MARKER_NAME, read_boot_id
+from vmha.agent.state_file import DiskFile
 from vmha.agent.watchdog import Device, is_quick_enough, is_unguarded, may_feed
+from vmha.agent.watchdog_life import LIFE_NAME, WatchdogLife
 from vmha.clock import Clock, SystemClock
 from vmha.config import AgentSettings
-from vmha.errors import FieldViolation, InvalidField
+from vmha.errors import FieldViolation, InvalidField, Unavailable
 
 WDIOC_SETTIMEOUT: Final = 0xC0045706
 NEVER_FOUND: Final = float("inf")
@@ -90,7 +92,7 @@ class LinuxWatchdog:
 
 
 class Feeder:
-    """Looks, and feeds or does not."""
+    """Looks, and feeds or does not; and shows the agent that it is there."""
 
     def __init__(self, settings: AgentSettings, watchdog: Watchdog, processes: Processes, clock: Clock) -> None:
         self._settings = settings
@@ -99,8 +101,10 @@ class Feeder:
         self._processes = processes
         self._clock = clock
         self._device = Device(timeout_s=settings.watchdog_timeout_s, reset_s=settings.watchdog_reset_s)
+        self._life = WatchdogLife(DiskFile(settings.state_dir / LIFE_NAME), self._boot_id)
         self._found_at = NEVER_FOUND
         self._fed = True
+        self._shown = True
         self._warned = False
 
     def look(self) -> bool:
@@ -110,6 +114,7 @@ class Feeder:
         feed = may_feed(kept, vms_alive=alive, found_at=self._found_at, device=self._device, now=now)
         if feed:
             self._watchdog.feed()
+        self._show(now)
         if feed is not self._fed:
             self._fed = feed
             say = _log.warning if feed else _log.critical
@@ -120,7 +125,21 @@ class Feeder:
 
     def close(self) -> None:
         """An orderly stop. While VMs run whose guard has ended, the host is reset nevertheless."""
-        self._watchdog.close(disarm=self.look())
+        disarm = self.look()
+        if disarm:
+            with suppress(Unavailable):  # it is too old in a moment anyhow
+                self._life.withdraw()
+        self._watchdog.close(disarm=disarm)
+
+    def _show(self, now: float) -> None:
+        try:
+            self._life.prove(self._device, now)
+        except Unavailable as error:
+            if self._shown:
+                _log.error("watchdog_not_shown", error=error.message)  # the agent announces none
+            self._shown = False
+        else:
+            self._shown = True
 
     def _vms_alive(self) -> bool:
         try:

@@ -43,11 +43,11 @@ class Admission(Protocol):
 
 
 class GrpcAdmission:
-    """AgentService.AdmitVm over gRPC. `connect` makes the channel to an agent; None: a real one, with `tls`."""
+    """AgentService.AdmitVm over gRPC. `connect` makes the channel to a host's agent; None: a real one, with `tls`."""
 
-    def __init__(self, tls: TlsFiles | None = None, connect: Callable[[str], grpc.aio.Channel] | None = None) -> None:
-        self._open = connect or (lambda target: open_channel(target, tls))
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, tls: TlsFiles | None = None, connect: Callable[[str, str], grpc.aio.Channel] | None = None) -> None:
+        self._open = connect or (lambda host_id, target: open_channel(target, tls, host_id=host_id))
+        self._channels: dict[tuple[str, str], grpc.aio.Channel] = {}
 
     async def admit(self, host: HostRecord, evacuation: EvacuationRecord, entry: VmEntry, timeout_s: float) -> VmState:
         """Calls AdmitVm, once."""
@@ -76,12 +76,12 @@ class GrpcAdmission:
             return  # it is asked again when a VM is to start there
 
     async def _connected(self, host: HostRecord, timeout_s: float) -> grpc.aio.Channel:
-        target = host.config.agent_target
-        channel = self._channels.get(target)
+        agent = host.host_id, host.config.agent_target
+        channel = self._channels.get(agent)
         if channel is None:
             if len(self._channels) >= CHANNELS_KEPT:
                 await self._channels.pop(next(iter(self._channels))).close(CONNECT_TIMEOUT_S)
-            channel = self._channels[target] = self._open(target)
+            channel = self._channels[agent] = self._open(*agent)
         if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return channel
         try:

@@ -24,6 +24,8 @@ from vmha.manager.looking import look
 from vmha.model import HostState
 
 Effects = list[fx.Effect]
+RETRY_S: Final = 1.0
+"""How soon a host is looked at again whose look failed."""
 
 HANDLERS: Final[dict[type, Callable[[ClusterView, Any, float], Effects]]] = {
     ev.ClusterConfigured: membership.cluster_configured,
@@ -84,10 +86,17 @@ class Detector:
         return self._cluster.agenda.next_due(self._cluster.hosts)
 
     def tick(self, now: float) -> Effects:
-        """Do what is due."""
+        """Do what is due. Should a look fail, it is due again in a moment, and no other host's effects are lost for it."""
         cluster, done = self._cluster, Effects()
         while (due := self.deadline()) is not None and due <= now:
-            done += look(cluster, cluster.agenda.take(cluster.hosts), now)
+            host = cluster.agenda.take(cluster.hosts)
+            try:
+                done += look(cluster, host, now)
+            except Exception:
+                cluster.agenda.put(host, due if done else now + RETRY_S)
+                if not done:
+                    raise
+                break
         return done
 
     # Questions
@@ -104,6 +113,11 @@ class Detector:
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""
         return self._cluster.is_fresh(host_id, now)
+
+    def is_heard(self, host_id: str, now: float) -> bool:
+        """Whether signs of life of a host arrive, its own or by relay. False where there is no such host."""
+        host = self._cluster.hosts.get(host_id)
+        return host is not None and not self._cluster.is_silent(host, now)
 
     def is_flapping(self, host_id: str, now: float) -> bool:
         """Whether a host was suspected in vain too often to be a target."""

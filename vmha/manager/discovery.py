@@ -158,6 +158,8 @@ class Discovery:
             Unavailable: STORE_UNAVAILABLE.
         """
         new = None
+        if cluster_id not in self._locks and cluster_id not in await self._parts.store.clusters.list_ids():
+            return  # whatever a caller names must not be remembered
         changing = self._locks.setdefault(cluster_id, asyncio.Lock())
         async with changing:
             seat = self._seats.get(cluster_id)
@@ -223,7 +225,9 @@ class Discovery:
         except Exception:
             _log.exception("discovery failed")
         for loop in self.loops.values():
-            self._look_for_agents(loop)
+            # One whose lease ended a moment ago takes nothing in: its detector may not know a host that its memory has.
+            if loop.leading():
+                self._look_for_agents(loop)
 
     def _look_for_agents(self, loop: ClusterLoop) -> None:
         """Names each hypervisor host of a protected cluster that has no live agent."""

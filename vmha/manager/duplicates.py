@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from vmha.errors import VmhaError
+from vmha.errors import Unavailable, VmhaError
 from vmha.manager.alarms import AlarmSink
 from vmha.manager.inventory import Seen
 from vmha.model import VmState
@@ -43,6 +43,7 @@ class Duplicates:
         """Look no more."""
         for timer in self._copies.values():
             timer.cancel()
+        self._copies.clear()
         for check in self._checks:
             check.cancel()
 
@@ -59,9 +60,13 @@ class Duplicates:
         host_id, vm_id = copy
         try:
             record = await self._store.vms.get(self._cluster_id, vm_id)
+        except Unavailable:
+            # The host need not name it again for long: it is looked at again.
+            if copy in self._copies:
+                self._copies[copy] = asyncio.get_running_loop().call_later(self._lasts_s, self._look, copy)
+            return
         except VmhaError:
-            # Gone, or the store is away: the next inventory of the host begins anew.
-            self._copies.pop(copy, None)
+            self._copies.pop(copy, None)  # gone
             return
         if copy not in self._copies:
             return

@@ -6,7 +6,6 @@ An order is idempotent by its request_id, the incident's id: whoever asks again 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -148,6 +147,7 @@ class _Order:
         self._incident = incident
         self._report = report
         self._last: EvacuationState | None = None
+        self._refused = ""
 
     async def run(self) -> None:
         """Orders, and follows to the end; again and again while nobody says that the incident is closed."""
@@ -158,16 +158,15 @@ class _Order:
                 except Unavailable as error:
                     _log.warning("evacuator does not answer", reason=error.reason, message=error.message)
                 except VmhaError as error:
-                    _log.error("evacuator refused the order", reason=error.reason, message=error.message)
-                    await asyncio.sleep(REFUSED_WAIT_S)
+                    await self._wait_after(error, "evacuator refused the order")
 
     async def cancel(self, reason: str, running: asyncio.Task[None] | None) -> None:
         """Cancels until the evacuator has said where that left the evacuation."""
         with bound(incident_id=self._incident.incident_id, host_id=self._incident.host_id, cluster_id=self._cluster_id):
             if running is not None:
                 running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running
+                # Not suppressed: this task may be cancelled as well.
+                await asyncio.gather(running, return_exceptions=True)
             unknown = 0
             while True:
                 try:
@@ -182,10 +181,16 @@ class _Order:
                 except Unavailable as error:
                     _log.warning("evacuator does not answer", reason=error.reason, message=error.message)
                 except VmhaError as error:
-                    _log.error("evacuator refused to cancel", reason=error.reason, message=error.message)
-                    await asyncio.sleep(REFUSED_WAIT_S)
+                    await self._wait_after(error, "evacuator refused to cancel")
         # Proven before the cancellation came: it ends in its own time, and its end is what counts.
         await self.run()
+
+    async def _wait_after(self, error: VmhaError, what: str) -> None:
+        if error.reason != self._refused:
+            # Once, not every two seconds for as long as it goes on.
+            self._refused = error.reason
+            _log.error(what, reason=error.reason, message=error.message)
+        await asyncio.sleep(REFUSED_WAIT_S)
 
     async def _follow(self) -> None:
         incident = self._incident

@@ -86,10 +86,10 @@ class EventTail:
             OutOfRange: REVISION_COMPACTED.
             Unavailable: STORE_UNAVAILABLE.
         """
-        await self._start()
-        watcher = Watcher(self._position if after_revision < 0 else after_revision)
         if after_revision > 0:
             await self._store.events.read(self._cluster_id, after_revision, limit=1)
+        await self._start()
+        watcher = Watcher(self._position if after_revision < 0 else after_revision)
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -123,8 +123,7 @@ class EventTail:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(self) -> None:
         while True:
@@ -133,6 +132,11 @@ class EventTail:
             except Unavailable:
                 # A quiet log and a store that is away look the same to a watcher: bookmarks go on.
                 await asyncio.sleep(RETRY_S)
+            except Exception:
+                # Bookmarks must not go on for ever with nobody reading: whoever watches again begins anew.
+                _log.exception("event log cannot be followed", cluster_id=self._cluster_id)
+                self.end(VmhaError("INTERNAL_ERROR", "internal error; the server's log has the details"))
+                return
 
     async def _step(self) -> None:
         if not await self._store.events.wait(self._cluster_id, self._position, WAIT_S):

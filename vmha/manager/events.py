@@ -93,6 +93,8 @@ class SessionOpened:
     Attributes:
         self_fencing: It holds a guard, and destroys its VMs when that ends.
         watchdog: A watchdog resets the host when the agent dies.
+
+    Of a host that was silent neither counts before its next heartbeat, except that there is none.
     """
 
     host_id: str

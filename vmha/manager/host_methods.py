@@ -94,7 +94,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         cluster_id, host_id, who = request.cluster_id, request.host_id, request.operator
         async with self._operations.act(cluster_id, "ConfirmHostOff", f"{cluster_id}/{host_id}", who, request.comment):
             loop = await self._operations.loop(cluster_id)
-            if loop.is_fresh(host_id):
+            if loop.core.is_heard(host_id, self._operations.clock.now()):
                 raise PreconditionFailed("HOST_ALIVE", f"{host_id} is alive: its agent was heard just now.")
             record = await self._operations.store.hosts.confirm_off(cluster_id, host_id, request.fence_epoch, who)
             loop.feed(ev.OperatorConfirmedOff(host_id=host_id, operator=who))

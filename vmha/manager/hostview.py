@@ -119,6 +119,8 @@ class HostView:
     self_fencing: bool = False
     """Its agent's newest word: it holds a guard."""
     watchdog: bool = False
+    announced_watchdog: bool = False
+    """What its newest hello said of a watchdog; `watchdog` is what holds for its silence."""
     agent_gone: bool = False
     """Its agent ended before anything else of it was lost."""
     reached_at: float = LONG_AGO

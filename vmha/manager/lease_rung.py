@@ -6,6 +6,7 @@ What was proven once stays proven: the incarnation was revoked before, and is ne
 from __future__ import annotations
 
 from vmha.manager import effects as fx
+from vmha.manager import incidents
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.contact import LeaseProof, NoLeaseProof
 from vmha.manager.hostview import HostView
@@ -15,6 +16,7 @@ Effects = list[fx.Effect]
 
 UNPROVEN = frozenset({HostState.DOWN, HostState.FENCING, HostState.FENCE_PENDING})
 """States in which a confirmed failure still waits for its proof."""
+REACHED = "REACHED_AFTER_LAST_HEARTBEAT"
 WITH_A_FENCE = frozenset({HostState.FENCE_PENDING})
 """The one in which its fence has been asked, and proved nothing."""
 
@@ -38,7 +40,13 @@ def climb(cluster: ClusterView, host: HostView, now: float) -> Effects:
     if isinstance(found, NoLeaseProof):
         told = host.lease_held.partition(":")[0]
         host.lease_held = f"{found.reason}: {found.message}"
-        return [] if told == found.reason else [fx.TellNoProof(host_id=host.host_id, reason=found.reason, message=found.message)]
+        if told == found.reason:
+            return []
+        done: Effects = [fx.TellNoProof(host_id=host.host_id, reason=found.reason, message=found.message)]
+        if found.reason == REACHED:
+            # Who reached it, and when, is known to this run alone; the next must not take the agent's silence for the host's.
+            done += incidents.note_agent(host, gone=True, self_fencing=host.self_fencing)
+        return done
     host.lease_held, host.incident.lease_proven = "", True
     return [fx.OrderEvacuation(host_id=host.host_id, incident_id=host.incident.incident_id, lease_proof=found)]
 
@@ -71,7 +79,7 @@ def _denied(cluster: ClusterView, host: HostView, now: float) -> NoLeaseProof | 
     later_s = host.reached_at - host.last_beat_at
     if later_s > slack_s:
         message = f"it was reached {later_s:.1f} s after its last heartbeat: its agent was gone, and it was not"
-        return NoLeaseProof(reason="REACHED_AFTER_LAST_HEARTBEAT", message=message)
+        return NoLeaseProof(reason=REACHED, message=message)
     if not host.clock.is_sane(now, cluster.clock_slack_s):
         return NoLeaseProof(reason="CLOCK_SUSPECT", message="its clock ran slower or faster than this manager's")
     return _not_enforced(cluster, host)

@@ -68,6 +68,7 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
         has_fence=x.has_fence,
         self_fencing=x.self_fencing,
         watchdog=x.watchdog,
+        announced_watchdog=x.watchdog,
         agent_gone=x.agent_gone,
     )
     host.cleared.extend(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True))
@@ -112,7 +113,7 @@ def host_removed(cluster: ClusterView, x: ev.HostRemoved, now: float) -> Effects
 def watchers_drawn(cluster: ClusterView, x: ev.WatchersDrawn, now: float) -> Effects:
     """A new round of the watch graph."""
     cluster.assignment, cluster.watchers = x.assignment, watchers(x.assignment)
-    cluster.votes.draw(x.assignment, now)
+    cluster.votes.draw(x.assignment, now, cluster.config.timers)
     return []
 
 

@@ -111,11 +111,15 @@ class ClusterMemory:
             )
         self.hosts[record.host_id] = record
 
-    def put_registration(self, host_id: str, incarnation: int, boot_id: str) -> None:
-        """A registration is in force."""
-        self.hosts[host_id] = replace(self.hosts[host_id], incarnation=incarnation, incarnation_revoked=False, boot_id=boot_id)
+    def put_registration(self, host_id: str, incarnation: int, boot_id: str) -> bool:
+        """A registration came in force. Whether it still is: answers may come in another order than decisions were made (R17)."""
+        known = self.hosts.get(host_id)
+        if known is None or (known.incarnation_revoked and known.incarnation >= incarnation):
+            return False
+        self.hosts[host_id] = replace(known, incarnation=incarnation, incarnation_revoked=False, boot_id=boot_id)
         self.registered_boots[host_id] = boot_id
         self.undelivered[host_id] = incarnation
+        return True
 
     def put_incident(self, incident: Incident) -> None:
         """A host was confirmed down: its registration is over."""
@@ -125,6 +129,7 @@ class ClusterMemory:
         if known is not None:
             self.hosts[incident.host_id] = replace(
                 known,
+                incarnation=max(known.incarnation, incident.incarnation),
                 incarnation_revoked=True,
                 fence_epoch=incident.fence_epoch,
                 incident_id=incident.incident_id,

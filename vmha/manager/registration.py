@@ -141,11 +141,11 @@ class RegistrationDesk:
             )
         except Aborted as error:
             # Confirmed down in between: the offer was withdrawn with it.
-            session.log.warning("registration was withdrawn", incarnation=incarnation, reason=error.reason)
-            session.offered, session.boot_token, session.held = 0, "", None
-            session.revoke(incarnation, error.reason)
+            _withdraw(session, incarnation, error.reason)
             return
-        self._memory.put_registration(host_id, incarnation, session.boot_id)
+        if not self._memory.put_registration(host_id, incarnation, session.boot_id):
+            _withdraw(session, incarnation, "CONFIRMED_DOWN")
+            return
         session.offered, session.registered, session.incarnation = 0, True, incarnation
         session.log.info("registered", incarnation=incarnation, owned=len(owned))
         self._registrar.registered(host_id, session.boot_id)
@@ -173,6 +173,12 @@ class RegistrationDesk:
 def request_inventory(session: Session, reason: str) -> None:
     """Ask for a full inventory."""
     session.send(ms.ReportHealthResponse(inventory_request=ms.InventoryRequest(reason=reason)))
+
+
+def _withdraw(session: Session, incarnation: int, reason: str) -> None:
+    session.log.warning("registration was withdrawn", incarnation=incarnation, reason=reason)
+    session.offered, session.boot_token, session.held = 0, "", None
+    session.revoke(incarnation, reason)
 
 
 def _is_stale(session: Session, seen: Seen, record: VmRecord, *, completed: bool) -> bool:

@@ -23,11 +23,15 @@ def session_opened(cluster: ClusterView, x: ev.SessionOpened, now: float) -> Eff
     host = cluster.hosts.get(x.host_id)
     if host is None:
         return []
-    host.watchdog = x.watchdog
+    # A silence proves what was promised before it. A hello that ends one may take that back at once; what it gives counts from
+    # the next heartbeat on: its agent has only begun to stop what ran without it.
+    fresh = cluster.is_fresh(x.host_id, now)
+    host.announced_watchdog = x.watchdog
+    host.watchdog = x.watchdog and (host.watchdog or fresh)
     if host.boot_id and x.boot_id != host.boot_id:
         cluster.votes.forget_reporter(x.host_id)
-    # The newest word on its guard: an agent that comes back too late for its guard says that it holds none any more.
-    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=x.self_fencing)
+    # An agent that comes back too late for its guard says that it holds none any more.
+    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=x.self_fencing and (host.self_fencing or fresh))
 
 
 def session_closed(cluster: ClusterView, x: ev.SessionClosed, now: float) -> Effects:
@@ -56,6 +60,7 @@ def heartbeat_received(cluster: ClusterView, x: ev.HeartbeatReceived, now: float
     if x.boot_id != host.boot_id:
         host.boot_id, host.planned_until, host.clock = x.boot_id, None, ClockCheck()
     done: Effects = []
+    host.watchdog = host.announced_watchdog
     if host.agent_gone or host.self_fencing is not x.self_fencing:
         done = incidents.note_agent(host, gone=False, self_fencing=x.self_fencing)
     if x.relayed:

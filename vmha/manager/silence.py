@@ -41,8 +41,6 @@ def judge(cluster: ClusterView, host: HostView, now: float) -> Effects:
         case Finding.SCOUT:
             done += _send_scouts(cluster, host, now)
         case Finding.SUSPECT:
-            if host.suspicion is not None:
-                host.suspicion.fence_decides = False
             done += _suspect(cluster, host, evidence, now)
     return done
 
@@ -54,10 +52,7 @@ def _unconfirmable(cluster: ClusterView, host: HostView, evidence: str, now: flo
     done = incidents.raise_alarm(host, "UNCONFIRMABLE", evidence)
     if not host.has_fence:
         return done
-    done += _suspect(cluster, host, f"too few credible reporters, the fence decides: {evidence}", now, "UNCONFIRMABLE")
-    if host.suspicion is not None and not host.is_asked:
-        host.suspicion.fence_decides = True
-    return done
+    return done + _suspect(cluster, host, f"too few credible reporters, the fence decides: {evidence}", now, fence_decides=True)
 
 
 def calm(host: HostView, now: float) -> Effects:
@@ -86,24 +81,31 @@ def _is_overdue(cluster: ClusterView, host: HostView, now: float) -> bool:
     return now > cluster.stale_at(host) + 2 * timers.probe_misses * timers.probe_interval_s
 
 
-def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float, reason: str = "QUORUM_TIMEOUT") -> Effects:
+def _suspect(cluster: ClusterView, host: HostView, evidence: str, now: float, *, fence_decides: bool = False) -> Effects:
     if host.suspicion is not None:
+        if not host.is_asked:
+            # Of this very look, which may ask for its confirmation.
+            host.suspicion.fence_decides = fence_decides
         return _go_on(cluster, host, host.suspicion, evidence, now)
     cooldown_s = host.cooldown_s(cluster.config.timers.cooldown_s, now)
-    host.suspicion = Suspicion(now, cooldown_s, evidence, asked_at=now)
+    host.suspicion = Suspicion(now, cooldown_s, evidence, asked_at=now, fence_decides=fence_decides)
     done: Effects = []
     if host.is_flapping(now):
         done = incidents.raise_alarm(host, "FLAPPING", f"suspected again within an hour; cooldown {cooldown_s:g} s")
-    done += incidents.change(host, HostState.SUSPECT, reason, evidence)
-    return [*done, _record(host, host.suspicion, reason)]
+    done += incidents.change(host, HostState.SUSPECT, _reason(host.suspicion), evidence)
+    return [*done, _record(host, host.suspicion)]
 
 
-def _record(host: HostView, suspicion: Suspicion, reason: str) -> fx.Effect:
+def _reason(suspicion: Suspicion) -> str:
+    return "UNCONFIRMABLE" if suspicion.fence_decides else "QUORUM_TIMEOUT"
+
+
+def _record(host: HostView, suspicion: Suspicion) -> fx.Effect:
     return fx.RecordSuspect(
         host_id=host.host_id,
         boot_id=host.boot_id,
         cooldown_s=suspicion.cooldown_s,
-        reason=reason,
+        reason=_reason(suspicion),
         evidence=suspicion.evidence,
     )
 
@@ -116,7 +118,7 @@ def _go_on(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidence:
         if now - suspicion.asked_at < RETRY_S or not cluster.guard.store_reachable:
             return []
         suspicion.asked_at = now
-        return [_record(host, suspicion, "UNCONFIRMABLE" if suspicion.fence_decides else "QUORUM_TIMEOUT")]
+        return [_record(host, suspicion)]
     return _confirm(cluster, host, suspicion, evidence, now) if now >= suspicion.confirm_at else []
 
 

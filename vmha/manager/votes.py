@@ -143,18 +143,25 @@ class Votes:
                 retired_at=None if o.host_id in watched else now,
             )
 
-    def draw(self, assignment: Mapping[str, Iterable[str]], now: float) -> None:
-        """A new round: who watches a host no more has said its last word on it, whenever its next report comes."""
+    def draw(self, assignment: Mapping[str, Iterable[str]], now: float, timers: Timers) -> None:
+        """A new round: who watches a host no more has said its last word on it, whenever its next report comes.
+
+        Last words that can't count any more are dropped: in the end everybody will have watched everybody.
+        """
         watched = {reporter_id: frozenset(peers) for reporter_id, peers in assignment.items()}
+        over_at = now - verdict_s(timers)
         for host_id, votes in self._on.items():
-            for reporter_id in votes:
-                if host_id not in watched.get(reporter_id, ()):
+            for reporter_id, vote in list(votes.items()):
+                if vote.retired_at is not None and vote.retired_at < over_at:
+                    del votes[reporter_id]
+                elif host_id not in watched.get(reporter_id, ()):
                     self._retire(host_id, reporter_id, now)
 
     def forget_reporter(self, reporter_id: str) -> None:
         """Drop what a host said: it booted anew, or left."""
-        for host_id in self._reports.pop(reporter_id, _Report()).peers:
-            self._on.get(host_id, {}).pop(reporter_id, None)
+        self._reports.pop(reporter_id, None)
+        for votes in self._on.values():
+            votes.pop(reporter_id, None)
 
     def forget_host(self, host_id: str) -> None:
         """Drop what was said of a host, and what it said."""

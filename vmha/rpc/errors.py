@@ -25,6 +25,7 @@ _CLASSES: Final[dict[grpc.StatusCode, type[errors.VmhaError]]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionFailed,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.ABORTED: errors.Aborted,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Exhausted,
     grpc.StatusCode.OUT_OF_RANGE: errors.OutOfRange,

@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from vmha.errors import Unavailable
+from vmha.rpc.authz import Gate
 from vmha.rpc.interceptors import UNARY_DEADLINE_S, CallGuard
 from vmha.rpc.options import MIB, server_options
 from vmha.rpc.tls import TlsFiles
@@ -73,7 +74,10 @@ class Server:
             InvalidField: A TLS file cannot be read.
         """
         options = cast("list[tuple[str, object]]", server_options(self._max_receive_bytes))
-        server = grpc.aio.server(interceptors=[CallGuard(unary_deadline_s=self._unary_deadline_s)], options=options)
+        interceptors: list[grpc.aio.ServerInterceptor] = [CallGuard(unary_deadline_s=self._unary_deadline_s)]
+        if self._tls is not None:
+            interceptors.append(Gate())
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         for add, servicer, _ in self._servicers:
             add(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -59,14 +59,25 @@ def facts_of(spec: HostSpec) -> HostFacts:
 
 
 class _Managers:
-    """See `agent.managers.Managers` and `agent.peers.Peers`: connections from this agent."""
+    """See `agent.managers.Managers`: connections from this agent."""
 
-    def __init__(self, wire: Wire, process: Process, stub: type) -> None:
-        self._wire, self._process, self._stub = wire, process, stub
+    def __init__(self, wire: Wire, process: Process) -> None:
+        self._wire, self._process = wire, process
 
     def connect(self, target: str) -> _Connection:
         """A fresh channel."""
-        return _Connection(SimChannel(self._wire, self._process, target), self._stub)
+        return _Connection(SimChannel(self._wire, self._process, target), ManagerServiceStub)
+
+
+class _Peers:
+    """See `agent.peers.Peers`: the same to other agents. There are no names here (decision 017)."""
+
+    def __init__(self, wire: Wire, process: Process) -> None:
+        self._wire, self._process = wire, process
+
+    def connect(self, _host_id: str, agent_target: str) -> _Connection:
+        """A fresh channel."""
+        return _Connection(SimChannel(self._wire, self._process, agent_target), AgentServiceStub)
 
 
 class _Connection:
@@ -185,8 +196,8 @@ class SimHost:
         edges = Edges(
             SimLocalHypervisor(self.hypervisor, process),
             SimProbe(host_id, environment.network, environment.hosts, process.require_alive, lambda: self.lie),
-            _Managers(environment.wire, process, ManagerServiceStub),
-            _Managers(environment.wire, process, AgentServiceStub),
+            _Managers(environment.wire, process),
+            _Peers(environment.wire, process),
         )
         parts = self.parts = Parts(settings, state, clock, metrics, edges)
         self._watch(parts)

@@ -170,7 +170,7 @@ class SimEvacuator(Service):
         edges = Edges(
             store=plane.store(process),
             hypervisor=Hypervisors(lambda uri: self._hypervisor(process, uri)),
-            admission=GrpcAdmission(connect=lambda target: SimChannel(plane.wire, process, target)),  # type: ignore[arg-type,return-value]
+            admission=GrpcAdmission(connect=lambda _, target: SimChannel(plane.wire, process, target)),  # type: ignore[arg-type,return-value]
             device=SimFence(process, plane.network, plane.hosts, plane.fence_failing, self._cut),
             plan_lock=PlanLocks(),
         )

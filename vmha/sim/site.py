@@ -35,7 +35,7 @@ class Site:
         self.loop, self.scenario, self.history = loop, scenario, history
         self.entropy = Entropy(scenario.seed)
         self.entropy.take_over()
-        self._silence = Silence()
+        self._silence = Silence(lambda text, error: loop.call_exception_handler({"message": text, "exception": error}))
         self._silence.begin()
         host_ids = [host.id for host in scenario.hosts]
         self.network = Network(host_ids, scenario.managers, self.entropy.dice("network"))

@@ -121,14 +121,12 @@ class Contact:
     @classmethod
     def of(cls, truth: Truth, host: str) -> Contact:
         """Finds them for one host."""
-        ends: list[float] = []
         faults = _Faults(host)
         spans: list[tuple[float, float]] = []
         quiet_since: float | None = 0.0
         for line in truth.lines:
             faults.take(line)
             if line.fact is Fact.ACT and line.cause in _HURTS and faults.touched_by(line):
-                ends.append(line.t)
                 if quiet_since is not None:
                     spans.append((quiet_since, line.t))
                 quiet_since = line.t

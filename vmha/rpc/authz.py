@@ -1,0 +1,165 @@
+"""Who may call what where there is mutual TLS (R24): one table, and what is not in it is refused.
+
+A certificate names its holder by one URI: `spiffe://DOMAIN/vmha/host/HOST_ID`, `.../vmha/manager`, `.../vmha/evac` or
+`.../vmha/operator/NAME`. A host speaks for itself only; whom it says to be is compared with its certificate.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import grpc
+
+from vmha.errors import PermissionDenied
+from vmha.rpc.interceptors import Context, Handler
+
+_IDENTITY: Final = re.compile(r"spiffe://[^/]+/vmha/(?:(host|operator)/([^/\s]+)|(manager|evac))\Z")
+
+
+class Role(StrEnum):
+    """What the holder of a certificate is."""
+
+    HOST = "host"
+    MANAGER = "manager"
+    EVAC = "evac"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a certificate says that its holder is; `name` is the host_id of a host, and an operator's name."""
+
+    role: Role
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.name}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method, and as which host a message speaks; None: as none."""
+
+    roles: frozenset[Role]
+    speaker: Callable[[Any], str | None] | None = None
+
+
+def _of(*roles: Role, speaker: Callable[[Any], str | None] | None = None) -> Rule:
+    return Rule(frozenset(roles), speaker)
+
+
+def _greets(message: Any) -> str | None:
+    return str(message.hello.host_id) if message.HasField("hello") else None
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "/vmha.v1.ManagerService/GetPeers": _of(Role.HOST, speaker=lambda request: request.host_id),
+    # Every later message is compared with the hello by the session itself.
+    "/vmha.v1.ManagerService/ReportHealth": _of(Role.HOST, speaker=_greets),
+    "/vmha.v1.AgentService/RelayHeartbeat": _of(Role.HOST, speaker=lambda request: request.heartbeat.host_id),
+    "/vmha.v1.AgentService/AdmitVm": _of(Role.EVAC),
+    "/vmha.v1.EvacuationService/": _of(Role.MANAGER, Role.OPERATOR),
+    "/vmha.v1.ClusterService/": _of(Role.OPERATOR),
+    "/vmha.v1.EventService/": _of(Role.OPERATOR),
+    "/grpc.health.v1.Health/": _of(*Role),
+    "/grpc.reflection.v1alpha.ServerReflection/": _of(Role.OPERATOR),
+}
+"""By method, or by a service whose methods are all alike."""
+
+
+def caller_of(auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
+    """Whose certificate a call came with.
+
+    Raises:
+        PermissionDenied: CALLER_NOT_ALLOWED, it names nobody, or more than one.
+    """
+    found = [match for uri in auth_context.get("peer_uri", ()) if (match := _IDENTITY.match(uri.decode(errors="replace")))]
+    if len(found) != 1:
+        text = "the certificate must name its holder by exactly one URI spiffe://DOMAIN/vmha/{host/ID|manager|evac|operator/NAME}"
+        raise PermissionDenied("CALLER_NOT_ALLOWED", text)
+    named, name, plain = found[0].groups()
+    return Caller(Role(named or plain), name or "")
+
+
+def check(method: str, caller: Caller) -> Rule:
+    """The rule of a method, which lets this caller in.
+
+    Raises:
+        PermissionDenied: CALLER_NOT_ALLOWED.
+    """
+    rule = RULES.get(method) or RULES.get(method[: method.rfind("/") + 1])
+    if rule is None or caller.role not in rule.roles:
+        raise PermissionDenied("CALLER_NOT_ALLOWED", f"{caller} may not call {method}", {"caller": str(caller), "method": method})
+    return rule
+
+
+def check_speaker(rule: Rule, caller: Caller, message: Any) -> None:
+    """A message speaks as the caller's own host.
+
+    Raises:
+        PermissionDenied: HOST_MISMATCH.
+    """
+    host_id = None if rule.speaker is None else rule.speaker(message)
+    if host_id is not None and host_id != caller.name:
+        text = f"the certificate is that of {caller}, and the call speaks as host {host_id!r}"
+        raise PermissionDenied("HOST_MISMATCH", text, {"caller": str(caller), "host_id": host_id})
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Stands behind the `CallGuard`, before every handler of a server that demands certificates."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of a call, wrapped; the same each time."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = (handler, _guarded(method, handler))
+        return known[1]
+
+
+def _guarded(method: str, handler: Any) -> Handler:
+    kind = ("stream" if handler.request_streaming else "unary") + "_" + ("stream" if handler.response_streaming else "unary")
+    inner = getattr(handler, kind)
+
+    def admitted(request: Any, context: Context) -> Any:
+        caller = caller_of(context.auth_context())
+        rule = check(method, caller)
+        if handler.request_streaming:
+            return request if rule.speaker is None else _checked(rule, caller, request)
+        check_speaker(rule, caller, request)
+        return request
+
+    async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with aclosing(inner(admitted(request, context), context)) as messages:
+            async for message in messages:
+                yield message
+
+    async def call(request: Any, context: Context) -> Any:
+        return await inner(admitted(request, context), context)
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    outer = generate if inspect.isasyncgenfunction(inner) else call
+    wrapped: Handler = make(outer, handler.request_deserializer, handler.response_serializer)
+    return wrapped
+
+
+async def _checked(rule: Rule, caller: Caller, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        check_speaker(rule, caller, message)
+        yield message
