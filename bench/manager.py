@@ -314,9 +314,8 @@ async def storm(fleet: Fleet, leader: Process, other: Process, agents: int) -> S
 
 def show(loads: Sequence[Load]) -> None:
     """The table of loads."""
-    print(
-        f"{'':>8}{'agents':>8}{'msg/s':>8}{'core':>7}{'clients':>9}{'core s / 10,000':>17}{'KiB/session':>13}{'p50 ms':>9}{'p99 ms':>9}"
-    )
+    columns = f"{'':>8}{'agents':>8}{'msg/s':>8}{'core':>7}{'clients':>9}{'core s / 10,000':>17}"
+    print(columns + f"{'KiB/session':>13}{'p50 ms':>9}{'p99 ms':>9}", flush=True)
     for row in loads:
         middle = statistics.median(row.latencies_s) * 1000 if row.latencies_s else float("nan")
         print(

@@ -1,7 +1,8 @@
 """A process full of simulated agents for bench.manager: real sessions and leases, and nothing else of an agent.
 
 Reads commands on standard input, one JSON object a line, and answers each with one on standard output:
-{"do": "reset"} begins a measurement, {"do": "progress"} counts what was seen since then, {"do": "report"} adds the single times (CLOCK_MONOTONIC).
+{"do": "reset"} begins a measurement, {"do": "progress"} counts what was seen since then, {"do": "report"} adds the single
+times (CLOCK_MONOTONIC).
 """
 
 from __future__ import annotations
