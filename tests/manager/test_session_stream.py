@@ -25,6 +25,9 @@ class HastyDoor(ms_grpc.ManagerServiceServicer):
     async def ReportHealth(self, request_iterator: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]  # noqa: N802
         await SessionStream(self, context).serve(request_iterator)
 
+    async def GetPeers(self, request: Any, context: Any) -> ms.GetPeersResponse:  # noqa: N802
+        raise AssertionError
+
     async def open(self, hello: ms.AgentHello) -> tuple[Session, Any]:
         session = Session("c1", hello)
         session.send(ms.ReportHealthResponse(welcome=ms.SessionWelcome(cluster_id="c1")))

@@ -103,6 +103,9 @@ async def test_a_killed_servers_port_is_found_again() -> None:
 class Closes(ms_grpc.ManagerServiceServicer):
     """Ends each session soon after its first message."""
 
+    async def GetPeers(self, request: Any, context: Any) -> ms.GetPeersResponse:  # noqa: N802
+        raise AssertionError
+
     async def ReportHealth(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[ms.ReportHealthResponse]:  # noqa: N802
         async for _ in requests:
             await asyncio.sleep(0.05)
