@@ -52,6 +52,7 @@ class Load:
     messages: int
     seconds: float
     core_s: float
+    clients_core_s: float
     kib_a_session: float
     latencies_s: list[float]
 
@@ -157,14 +158,25 @@ class Fleet:
         await asyncio.gather(*(process.ask(do="reset") for process in self._processes))
 
     async def report(self) -> list[dict[str, Any]]:
-        """What each process saw since the reset."""
-        return list(await asyncio.gather(*(process.ask(do="report") for process in self._processes)))
+        """What each process saw since the reset, with all single times."""
+        return await self._ask("report")
+
+    async def progress(self) -> list[dict[str, Any]]:
+        """What each process counted since the reset."""
+        return await self._ask("progress")
+
+    async def _ask(self, what: str) -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*(process.ask(do=what) for process in self._processes)))
+
+    def core_s(self) -> float:
+        """Processor time that they have used."""
+        return sum(process.core_s() for process in self._processes)
 
     async def all_acked(self, within_s: float) -> bool:
         """Wait until every agent had an ack since the reset."""
         until = time.monotonic() + within_s
         while time.monotonic() < until:
-            if all(len(seen["first_acks"]) == seen["agents"] for seen in await self.report()):
+            if all(seen["heard"] == seen["agents"] for seen in await self.progress()):
                 return True
             await asyncio.sleep(0.25)
         return False
@@ -223,13 +235,12 @@ async def serving(port: int) -> None:
 async def load(name: str, server: Process, fleet: Fleet, agents: int, seconds: float, empty_kib: float) -> Load:
     """Measure a server that has all its agents."""
     if not await fleet.all_acked(UP_WITHIN_S):
-        reports = [{key: value for key, value in seen.items() if key != "latencies"} for seen in await fleet.report()]
-        raise RuntimeError(f"{name}: not all agents had an ack within {UP_WITHIN_S:g} s: {str(reports)[:2000]}")
+        raise RuntimeError(f"{name}: not all agents had an ack within {UP_WITHIN_S:g} s: {await fleet.progress()}")
     await asyncio.sleep(2 * HEARTBEAT_S)
     await fleet.reset()
-    began, core = time.monotonic(), server.core_s()
+    began, core, clients_core = time.monotonic(), server.core_s(), fleet.core_s()
     await asyncio.sleep(seconds)
-    took, core = time.monotonic() - began, server.core_s() - core
+    took, core, clients_core = time.monotonic() - began, server.core_s() - core, fleet.core_s() - clients_core
     seen = await fleet.report()
     return Load(
         name=name,
@@ -237,6 +248,7 @@ async def load(name: str, server: Process, fleet: Fleet, agents: int, seconds: f
         messages=sum(part["acked"] for part in seen),
         seconds=took,
         core_s=core,
+        clients_core_s=clients_core,
         kib_a_session=(server.rss_kib() - empty_kib) / agents,
         latencies_s=[latency for part in seen for latency in part["latencies"]],
     )
@@ -302,11 +314,13 @@ async def storm(fleet: Fleet, leader: Process, other: Process, agents: int) -> S
 
 def show(loads: Sequence[Load]) -> None:
     """The table of loads."""
-    print(f"{'':>8}{'agents':>8}{'msg/s':>8}{'core':>7}{'core s / 10,000':>17}{'KiB/session':>13}{'p50 ms':>9}{'p99 ms':>9}")
+    columns = f"{'':>8}{'agents':>8}{'msg/s':>8}{'core':>7}{'clients':>9}{'core s / 10,000':>17}"
+    print(columns + f"{'KiB/session':>13}{'p50 ms':>9}{'p99 ms':>9}", flush=True)
     for row in loads:
         middle = statistics.median(row.latencies_s) * 1000 if row.latencies_s else float("nan")
         print(
             f"{row.name:>8}{row.agents:>8}{row.messages / row.seconds:>8.0f}{row.core_s / row.seconds:>7.2f}"
+            f"{row.clients_core_s / row.seconds:>9.2f}"
             f"{row.core_s_for_10_000:>17.2f}{row.kib_a_session:>13.1f}{middle:>9.1f}{row.p99_s * 1000:>9.1f}"
         )
 

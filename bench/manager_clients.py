@@ -1,7 +1,8 @@
 """A process full of simulated agents for bench.manager: real sessions and leases, and nothing else of an agent.
 
 Reads commands on standard input, one JSON object a line, and answers each with one on standard output:
-{"do": "reset"} begins a measurement, {"do": "report", "since": t} tells what was seen since then (CLOCK_MONOTONIC).
+{"do": "reset"} begins a measurement, {"do": "progress"} counts what was seen since then, {"do": "report"} adds the single
+times (CLOCK_MONOTONIC).
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 import secrets
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from vmha.agent import messages
 from vmha.agent.lease import Lease
 from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, Registered
 from vmha.agent.link import LEAST_BACKOFF_S, MOST_BACKOFF_S, MOST_INTERVALS
+from vmha.errors import VmhaError
 from vmha.rpc.errors import from_rpc_error
 from vmha.rpc.options import channel_options
 from vmha.rpc.scalars import duration, seconds
@@ -45,6 +48,7 @@ class Seen:
 
     sent: int = 0
     acked: int = 0
+    heard: int = 0
     sessions: int = 0
     latched: int = 0
     latencies: list[float] = field(default_factory=list)
@@ -82,18 +86,18 @@ class SimulatedAgent:
         self._beating: asyncio.Task[None] | None = None
 
     async def run(self, ramp: asyncio.Semaphore) -> None:
-        """Session after session."""
+        """Session after session; the first one waits for its turn."""
         failures, redirect = 0, ""
         while True:
             target = redirect or self.targets[self._place % len(self.targets)]
             redirect = ""
-            try:
-                await self._session(target, ramp)
-                reason = "ENDED"
-            except grpc.aio.AioRpcError as error:
-                problem = from_rpc_error(error)
-                reason = problem.reason
-                redirect = problem.metadata.get("leader", "") if reason == "NOT_LEADER" else ""
+            async with AsyncExitStack() as turn:
+                if not self._incarnation:
+                    await turn.enter_async_context(ramp)
+                problem = await self._session(target, turn)
+            reason = "ENDED" if problem is None else problem.reason
+            if problem is not None and reason == "NOT_LEADER":
+                redirect = problem.metadata.get("leader", "")
             self.seen.note_failure(reason)
             if redirect:
                 continue
@@ -103,24 +107,30 @@ class SimulatedAgent:
             await asyncio.sleep(random.uniform(LEAST_BACKOFF_S, min(cap, first * 2 ** min(failures, 10))))
             failures = 0 if self.lease.no_ack_age(time.monotonic()) < self._interval_s else failures + 1
 
-    async def _session(self, target: str, ramp: asyncio.Semaphore) -> None:
-        channel = grpc.aio.insecure_channel(target, options=OPTIONS)
-        try:
+    async def _session(self, target: str, turn: AsyncExitStack) -> VmhaError | None:
+        """One session; gives up its turn with the first heartbeat. Returns how it ended."""
+        async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
             call: Any = ms_grpc.ManagerServiceStub(channel).ReportHealth()
-            async with ramp:
+            begun = False
+            try:
                 await call.write(ms.ReportHealthRequest(hello=self._hello()))
                 while (message := await call.read()) is not grpc.aio.EOF:
                     await self._take(call, message)
-                    if self._beating is not None:
-                        break
-            while (message := await call.read()) is not grpc.aio.EOF:
-                await self._take(call, message)
-        finally:
-            if self._beating is not None:
-                self._beating.cancel()
-                await asyncio.gather(self._beating, return_exceptions=True)
-                self._beating = None
-            await channel.close()
+                    if not begun and self._beating is not None:
+                        begun = True
+                        await turn.aclose()
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                pass  # the call itself knows how it ended
+            finally:
+                if self._beating is not None:
+                    self._beating.cancel()
+                    await asyncio.gather(self._beating, return_exceptions=True)
+                    self._beating = None
+            code = await call.code()
+            if code is grpc.StatusCode.OK:
+                return None
+            trailing, details = await call.trailing_metadata(), await call.details()
+            return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
 
     def _hello(self) -> ms.AgentHello:
         return ms.AgentHello(
@@ -202,7 +212,9 @@ class SimulatedAgent:
         self.lease.event(AckReceived(incarnation=ack.incarnation, sequence=ack.sequence, nonce=ack.nonce), now)
         sent = self._sent.pop(ack.sequence, None)
         if sent is not None:
-            self.first_ack_at = self.first_ack_at or now
+            if not self.first_ack_at:
+                self.first_ack_at = now
+                self.seen.heard += 1
             self.seen.note_latency(now - sent)
         if len(self._sent) > 64:
             self._sent.clear()
@@ -221,6 +233,8 @@ class Agents:
         self.agents = [SimulatedAgent(host_id, targets, self.seen) for host_id in host_ids]
         ramp = asyncio.Semaphore(RAMP)
         self.tasks = [asyncio.create_task(agent.run(ramp)) for agent in self.agents]
+        for task in self.tasks:
+            task.add_done_callback(_died)
 
     def reset(self) -> dict[str, Any]:
         """Begin a measurement."""
@@ -229,23 +243,33 @@ class Agents:
             agent.first_ack_at = 0.0
         return {"at": time.monotonic()}
 
-    def report(self) -> dict[str, Any]:
-        """What was seen since the reset; `first_acks`: when each agent had its first ack since then."""
-        for agent in self.agents:
-            agent._look(time.monotonic())
-        now = time.monotonic()
+    def progress(self) -> dict[str, Any]:
+        """Counts since the reset; `heard`: agents that had an ack. Cheap: asked while the manager is measured."""
         seen = self.seen
         return {
             "agents": len(self.agents),
-            "leased": sum(agent.lease.may_start(now) for agent in self.agents),
-            "first_acks": sorted(agent.first_ack_at for agent in self.agents if agent.first_ack_at),
+            "heard": seen.heard,
             "sent": seen.sent,
             "acked": seen.acked,
             "sessions": seen.sessions,
-            "latched": seen.latched,
-            "latencies": seen.latencies,
             "failures": seen.failures,
         }
+
+    def report(self) -> dict[str, Any]:
+        """Counts, and single times; `first_acks`: when each agent had its first ack since the reset."""
+        now = time.monotonic()
+        for agent in self.agents:
+            agent._look(now)
+        first_acks = sorted(agent.first_ack_at for agent in self.agents if agent.first_ack_at)
+        times = {"first_acks": first_acks, "latencies": self.seen.latencies}
+        return {**self.progress(), **times, "latched": self.seen.latched, "core_s": time.process_time()}
+
+
+def _died(task: asyncio.Task[None]) -> None:
+    """An agent that fails in silence would look like one that the manager does not answer."""
+    if not task.cancelled() and task.exception() is not None:
+        task.get_loop().call_exception_handler({"message": "a simulated agent died", "exception": task.exception()})
+        os._exit(1)
 
 
 async def commands() -> AsyncIterator[dict[str, Any]]:
@@ -260,7 +284,7 @@ async def main(host_ids: list[str], targets: list[str]) -> None:
     """Serve until standard input ends."""
     agents = Agents(host_ids, targets)
     async for command in commands():
-        answer = agents.reset() if command["do"] == "reset" else agents.report()
+        answer = {"reset": agents.reset, "progress": agents.progress, "report": agents.report}[command["do"]]()
         print(json.dumps(answer), flush=True)
     for task in agents.tasks:
         task.cancel()

@@ -7,7 +7,9 @@ virtual-time event loop.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_BOOTTIME: Final = time.CLOCK_BOOTTIME
 
 
 class Clock(Protocol):
@@ -27,7 +29,7 @@ class SystemClock:
 
     def now(self) -> float:
         """Seconds on CLOCK_BOOTTIME."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_BOOTTIME)
 
     def wall(self) -> float:
         """Seconds since the Unix epoch."""

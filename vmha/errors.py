@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class VmhaError(Exception):
@@ -37,6 +38,12 @@ class VmhaError(Exception):
         self.reason = reason
         self.message = message
         self.metadata: dict[str, str] = dict(metadata or {})
+
+    def again(self) -> Self:
+        """The same error for another task to raise: one that many raise collects all their tracebacks, and keeps their frames."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        return twin
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from vmha.errors import PreconditionFailed
 from vmha.rpc.channel import open_channel
+from vmha.rpc.errors import from_rpc_error
+from vmha.rpc.server import Server
+from vmha.v1 import manager_service_pb2 as ms
+from vmha.v1 import manager_service_pb2_grpc as ms_grpc
 
 SERVER = """
 import asyncio
@@ -93,3 +98,46 @@ async def test_a_killed_servers_port_is_found_again() -> None:
         finally:
             process.kill()
             await process.wait()
+
+
+class Closes(ms_grpc.ManagerServiceServicer):
+    """Ends each session soon after its first message."""
+
+    async def GetPeers(self, request: Any, context: Any) -> ms.GetPeersResponse:  # noqa: N802
+        raise AssertionError
+
+    async def ReportHealth(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[ms.ReportHealthResponse]:  # noqa: N802
+        async for _ in requests:
+            await asyncio.sleep(0.05)
+            raise PreconditionFailed("NOT_LEADER", "another replica leads")
+            yield ms.ReportHealthResponse()
+
+
+async def write_until_it_ends(call: Any) -> None:
+    hello = ms.ReportHealthRequest(hello=ms.AgentHello(host_id="hv1"))
+    with contextlib.suppress(asyncio.InvalidStateError):
+        while True:
+            await call.write(hello)
+            await asyncio.sleep(0)
+
+
+async def test_a_session_that_ends_under_a_write_is_no_bug() -> None:
+    """grpc calls a stream INTERNAL, for good, whose end it met while it wrote: the reason is lost, but nothing is broken."""
+    server = Server([(ms_grpc.add_ManagerServiceServicer_to_server, Closes(), "vmha.v1.ManagerService")], "127.0.0.1:0")
+    port, codes, reasons = await server.start(), set(), set()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = ms_grpc.ManagerServiceStub(channel)
+        for _ in range(100):
+            call = stub.ReportHealth()
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await write_until_it_ends(call)
+            code = await call.code()
+            ended = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), await call.trailing_metadata(), await call.details())
+            codes.add(code)
+            reasons.add(from_rpc_error(ended).reason)
+            if grpc.StatusCode.INTERNAL in codes and len(codes) > 1:
+                break
+    await server.stop(0)
+
+    assert grpc.StatusCode.INTERNAL in codes, "grpc keeps the reason now: the rule in vmha.rpc.errors can go"
+    assert reasons <= {"NOT_LEADER", "PEER_UNREACHABLE"}

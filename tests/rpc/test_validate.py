@@ -197,3 +197,43 @@ def test_bad_pages_are_refused(size: int, token: str, fields: set[str]) -> None:
         pages.parse(size, token)
 
     assert {violation.field for violation in caught.value.violations} == fields
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("host_id", "no_host"),
+        ("incarnation", 0),
+        ("sequence", 0),
+        ("agent_instance_id", "x" * 65),
+        ("echoed_nonce", "x" * 129),
+        ("config_version", -1),
+        ("store_generation", -1),
+        ("boot_time", Duration(seconds=-1)),
+        ("boot_time", Duration(seconds=101 * 366 * 86_400)),
+        ("vms", [heartbeat_pb2.VmEpoch(vm_id="x")]),
+        ("vms", [heartbeat_pb2.VmEpoch(vm_id=UUID, epoch=-1)]),
+        ("vms", [heartbeat_pb2.VmEpoch(vm_id=UUID)] * (validate_session.MAX_VMS + 1)),
+    ],
+)
+def test_the_quick_look_at_a_heartbeat_overlooks_nothing(field: str, wrong: Any) -> None:
+    """Each field alone, in a host's own heartbeat and in one that it carries."""
+    bad = beat(**{field: wrong})
+    for path, message in (
+        (f"heartbeat.own.{field}", ms.AgentHeartbeat(own=bad)),
+        (f"heartbeat.forwarded[1].{field}", ms.AgentHeartbeat(own=beat(), forwarded=[beat(), bad])),
+    ):
+        with pytest.raises(InvalidField) as caught:
+            validate_session.heartbeats(message)
+        assert all(violation.field.startswith(path) for violation in caught.value.violations)
+
+
+def test_a_full_heartbeat_is_taken() -> None:
+    """Every bound itself is allowed."""
+    full = beat(
+        agent_instance_id="x" * 64,
+        echoed_nonce="x" * 128,
+        boot_time=Duration(seconds=3),
+        vms=[heartbeat_pb2.VmEpoch(vm_id=UUID, epoch=1)] * validate_session.MAX_VMS,
+    )
+    validate_session.heartbeats(ms.AgentHeartbeat(own=full, forwarded=[full] * validate_session.MAX_FORWARDED))

@@ -117,7 +117,7 @@ class Contact:
     """
 
     def __init__(self, now: float) -> None:
-        self._began = now
+        self._began = self._advanced_to = now
         self._rules: dict[int, VoterSet] = {}
         self._windows: dict[int, _Window] = {}
         self._issued: dict[str, tuple[int, list[tuple[int, float]]]] = {}
@@ -149,6 +149,9 @@ class Contact:
 
     def advance(self, now: float) -> None:
         """Let time pass: called before each event is applied and at each tick."""
+        if now == self._advanced_to:
+            return  # nothing that has run out by now can have been taken in since
+        self._advanced_to = now
         for window in self._windows.values():
             window.advance(now)
 

@@ -82,9 +82,14 @@ class HeartbeatDesk:
         if not self._life.leading():
             self._counted["not_leading"]()
             return
-        acks = self._own(session, message) + self._forwarded(message)
-        if acks:
-            session.send(ms.ReportHealthResponse(heartbeat_acks=ms.HeartbeatAcks(acks=acks)))
+        # Built in place: a message that is handed to another one is copied.
+        answer = ms.ReportHealthResponse()
+        acks = answer.heartbeat_acks
+        self._own(session, message, acks)
+        if message.forwarded:
+            self._forwarded(message, acks)
+        if acks.acks:
+            session.send(answer)
 
     def replay(self, session: Session) -> None:
         """Takes the heartbeat that was held back while a decision was on its way."""
@@ -92,27 +97,25 @@ class HeartbeatDesk:
         if held is not None:
             self.take(session, ms.AgentHeartbeat(own=held.own))
 
-    def _own(self, session: Session, message: ms.AgentHeartbeat) -> list[heartbeat_pb2.HeartbeatAck]:
+    def _own(self, session: Session, message: ms.AgentHeartbeat, acks: ms.HeartbeatAcks) -> None:
         own = message.own
         if session.host_id in self._memory.deciding:
             session.held = message
             self._counted["held"]()
         elif session.registered and self._memory.in_force(session.host_id, own.incarnation):
-            self._hear(own)
+            now = self._hear(own)
             self._life.heard(session.host_id, session.boot_id, own, relayed=False)
             self._note_delivery(session, own)
             self._counted["acked"]()
-            return [self._ack(own)]
+            self._ack(own, acks, now)
         elif own.incarnation == session.offered:
             session.held = message
             self._life.offer_taken(session)
         else:
             self._counted["revoked"]()
             session.revoke(own.incarnation, "NOT_IN_FORCE")
-        return []
 
-    def _forwarded(self, message: ms.AgentHeartbeat) -> list[heartbeat_pb2.HeartbeatAck]:
-        acks = []
+    def _forwarded(self, message: ms.AgentHeartbeat, acks: ms.HeartbeatAcks) -> None:
         for number, beat in enumerate(message.forwarded):
             if beat.host_id not in self._memory.hosts:
                 if beat.host_id in self._memory.departed:
@@ -121,24 +124,25 @@ class HeartbeatDesk:
             if beat.host_id in self._memory.deciding or not self._memory.in_force(beat.host_id, beat.incarnation):
                 self._counted["ignored"]()
                 continue
-            self._hear(beat)
+            now = self._hear(beat)
             self._life.heard(beat.host_id, self._memory.hosts[beat.host_id].boot_id, beat, relayed=True)
             self._counted["relayed"]()
-            acks.append(self._ack(beat))
-        return acks
+            self._ack(beat, acks, now)
 
-    def _hear(self, beat: heartbeat_pb2.Heartbeat) -> None:
+    def _hear(self, beat: heartbeat_pb2.Heartbeat) -> float:
+        """Returns when it was processed: after it was read, and before its ack is made."""
         now = self._clock.now()
         self._contact.heard(beat.host_id, now)
         number = self._nonces.number(beat.echoed_nonce)
         if number:
             self._contact.echoed(beat.host_id, beat.incarnation, number, now)
+        return now
 
-    def _ack(self, beat: heartbeat_pb2.Heartbeat) -> heartbeat_pb2.HeartbeatAck:
+    def _ack(self, beat: heartbeat_pb2.Heartbeat, acks: ms.HeartbeatAcks, now: float) -> None:
         cluster, nonce = self._memory.cluster, self._nonces.make()
-        # Before it is handed to the socket (R6).
-        self._contact.issued(beat.host_id, beat.incarnation, self._nonces.count, self._clock.now())
-        return heartbeat_pb2.HeartbeatAck(
+        # Before it is handed to the socket (R6); the earlier the time, the shorter the contact that it proves.
+        self._contact.issued(beat.host_id, beat.incarnation, self._nonces.count, now)
+        acks.acks.add(
             host_id=beat.host_id,
             incarnation=beat.incarnation,
             sequence=beat.sequence,

@@ -15,6 +15,8 @@ from vmha.manager.sessions import Session
 from vmha.v1 import manager_service_pb2 as ms
 
 HELLO_WITHIN_S: Final = 5.0
+LAST_WRITE_WITHIN_S: Final = 1.0
+"""How long an end waits for the write that is under way: grpc can send no status before it, and the agent would not hear why."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _log = structlog.get_logger("vmha.manager")
@@ -57,6 +59,7 @@ class SessionStream:
         self._hello_within_s = hello_within_s
         self._opened: tuple[Session, Desk] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._writing = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def serve(self, requests: AsyncIterator[ms.ReportHealthRequest]) -> None:
@@ -72,10 +75,7 @@ class SessionStream:
             await self._over
         finally:
             late.cancel()
-            tasks = [task for task in (reader, self._writer) if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._stop(reader)
             if self._over.done() and not self._over.cancelled():
                 self._over.exception()
             if self._opened is not None:
@@ -84,6 +84,16 @@ class SessionStream:
                 # Its end was handed on by this call; nobody else retrieves it.
                 session.end()
                 session.ended.exception()
+
+    async def _stop(self, reader: asyncio.Task[None]) -> None:
+        tasks = [reader]
+        reader.cancel()
+        if self._writer is not None:
+            tasks.append(self._writer)
+            if self._writing:
+                await asyncio.wait([self._writer], timeout=LAST_WRITE_WITHIN_S)
+            self._writer.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, requests: AsyncIterator[ms.ReportHealthRequest]) -> None:
         async for message in requests:
@@ -109,8 +119,11 @@ class SessionStream:
 
     async def _write(self, session: Session) -> None:
         try:
-            while True:
-                await self._context.write(await session.outbox.get())
+            while not self._over.done():
+                message = await session.outbox.get()
+                self._writing = True
+                await self._context.write(message)
+                self._writing = False
         except (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
             self._finish(None)
 

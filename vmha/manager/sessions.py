@@ -114,7 +114,7 @@ class Session:
         else:
             self.log.info("session ends", reason=error.reason, message=error.message)
             metrics.REFUSED_MESSAGES.labels(error.reason).inc()
-            self.ended.set_exception(error)
+            self.ended.set_exception(error.again())
 
     def revoke(self, incarnation: int, reason: str) -> None:
         """Tell the agent once that an incarnation is over."""

@@ -17,6 +17,8 @@ from vmha import errors
 
 DOMAIN: Final = "vmha"
 DETAILS_KEY: Final = "grpc-status-details-bin"
+_BROKEN_WRITE: Final = "Internal error from Core"
+"""What grpc.aio makes of a stream that ended while it wrote to it; the status that the peer sent is lost then."""
 _MESSAGE_CHARACTERS: Final = 600
 _ITEM_CHARACTERS: Final = 200
 _DETAILS_BYTES: Final = 4000
@@ -82,13 +84,15 @@ def _precondition_failure(error: errors.EnablementRefused) -> error_details_pb2.
 def from_rpc_error(error: grpc.RpcError) -> errors.VmhaError:
     """The vmha error behind a failed call, in its own class and with its reason.
 
-    A failure of the transport (UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED) is `Unavailable`.
+    A failure of the transport (UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED, or a stream that ended under a write) is `Unavailable`.
     """
     if not isinstance(error, grpc.aio.AioRpcError):
         return errors.VmhaError("INTERNAL_ERROR", "the call failed")
     status = _rich_status(error)
     detail = _details(status)
     info, code = detail.info, error.code()
+    if code is grpc.StatusCode.INTERNAL and not info.reason and error.details() == _BROKEN_WRITE:
+        return errors.Unavailable("PEER_UNREACHABLE", "the stream ended while a message was written to it")
     reason = info.reason or _REASONS.get(code, "INTERNAL_ERROR")
     message = error.details() or reason
     metadata = dict(info.metadata)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from vmha.rpc.checks import Checks
+from vmha.model import valid_id
+from vmha.rpc.checks import Checks, valid_uuid
+from vmha.rpc.scalars import seconds
 from vmha.v1 import heartbeat_pb2, host_pb2
 from vmha.v1 import manager_service_pb2 as manager
 
@@ -13,6 +15,8 @@ MAX_XML_BYTES: Final = 256 * 1024
 MAX_OBSERVATIONS: Final = 1000
 MAX_VMS: Final = 10_000
 MAX_FORWARDED: Final = 64
+MAX_INSTANCE: Final = 64
+MAX_NONCE: Final = 128
 LONGEST_BOOT_S: Final = 100 * 366 * 86_400.0
 _VERDICTS: Final = frozenset(host_pb2.PeerVerdict.values()) - {0}
 
@@ -60,6 +64,9 @@ def _observation(wrong: Checks, path: str, seen: manager.PeerObservation) -> Non
 
 def heartbeats(message: manager.AgentHeartbeat) -> None:
     """An agent's own heartbeat and those that it carries."""
+    # Thousands come each second and nearly none is wrong: `Checks` finds the words for those.
+    if len(message.forwarded) <= MAX_FORWARDED and _is_sound(message.own) and all(map(_is_sound, message.forwarded)):
+        return
     with Checks() as wrong:
         _heartbeat(wrong, "heartbeat.own", message.own)
         wrong.count("heartbeat.forwarded", len(message.forwarded), MAX_FORWARDED)
@@ -67,12 +74,28 @@ def heartbeats(message: manager.AgentHeartbeat) -> None:
             _heartbeat(wrong, f"heartbeat.forwarded[{number}]", forwarded)
 
 
+def _is_sound(beat: heartbeat_pb2.Heartbeat) -> bool:
+    """Whether `_heartbeat` would find nothing; a tenth of its time."""
+    vms = beat.vms
+    return (
+        beat.incarnation >= 1
+        and beat.sequence >= 1
+        and beat.config_version >= 0
+        and beat.store_generation >= 0
+        and len(beat.agent_instance_id) <= MAX_INSTANCE
+        and len(beat.echoed_nonce) <= MAX_NONCE
+        and valid_id(beat.host_id)
+        and 0 <= seconds(beat.boot_time) <= LONGEST_BOOT_S
+        and (not vms or (len(vms) <= MAX_VMS and all(vm.epoch >= 0 and valid_uuid(vm.vm_id) for vm in vms)))
+    )
+
+
 def _heartbeat(wrong: Checks, path: str, beat: heartbeat_pb2.Heartbeat) -> None:
     wrong.identifier(f"{path}.host_id", beat.host_id)
     wrong.positive(f"{path}.incarnation", beat.incarnation)
     wrong.positive(f"{path}.sequence", beat.sequence)
-    wrong.text(f"{path}.agent_instance_id", beat.agent_instance_id, limit=64)
-    wrong.text(f"{path}.echoed_nonce", beat.echoed_nonce, limit=128)
+    wrong.text(f"{path}.agent_instance_id", beat.agent_instance_id, limit=MAX_INSTANCE)
+    wrong.text(f"{path}.echoed_nonce", beat.echoed_nonce, limit=MAX_NONCE)
     wrong.not_negative(f"{path}.config_version", beat.config_version)
     wrong.not_negative(f"{path}.store_generation", beat.store_generation)
     wrong.span(f"{path}.boot_time", beat.boot_time, LONGEST_BOOT_S)
