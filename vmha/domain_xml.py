@@ -24,11 +24,14 @@ INSTANCE_NAMESPACE: Final = "urn:vmha:instance:1"
 """Of <vmha:instance>, which an operator writes."""
 AUTOSTART_NAMESPACE: Final = "urn:vmha:autostart:1"
 """Of <vmha-autostart:taken/>, which agents write: libvirt's autostart was on before vmha took it over."""
+CLAIM_NAMESPACE: Final = "urn:vmha:claim:1"
+"""Of <vmha-claim:claimed epoch="7"/>, which evacuators write: the claim under which they created the domain."""
 MAX_XML_BYTES: Final = 256 * 1024
 PARSED_KEPT: Final = 256
 MAX_PRIORITY: Final = 1_000_000
 _MAX_ITEMS: Final = 64
 _WORD: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:/]{0,126}[A-Za-z0-9])?\Z")
+_CLAIM: Final = re.compile(rf"\s*<vmha-claim:claimed xmlns:vmha-claim=[\"']{CLAIM_NAMESPACE}[\"'][^<>]*/>")
 _UNITS: Final = {
     "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
     "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
@@ -59,6 +62,7 @@ class DomainDescription:
 
     Attributes:
         autostart_taken: An agent switched libvirt's autostart off, which was on.
+        claim_epoch: Of the evacuation's claim under which it was created; 0 where none created it.
         groups: Affinity groups that its metadata names.
         image: The image that it was made from; empty when its metadata names none.
         hostdevs: Passed-through devices, by libvirt's type (pci, usb, mdev, ...).
@@ -73,6 +77,7 @@ class DomainDescription:
     groups: tuple[str, ...] = ()
     image: str = ""
     autostart_taken: bool = False
+    claim_epoch: int = 0
     problems: tuple[FieldViolation, ...] = ()
 
     @property
@@ -111,8 +116,32 @@ def parse_domain(xml: str) -> DomainDescription:
         groups=metadata.texts("group"),
         image=next(iter(metadata.texts("image")), ""),
         autostart_taken=root.find(f"metadata/{{{AUTOSTART_NAMESPACE}}}taken") is not None,
+        claim_epoch=_claim_epoch(root),
         problems=tuple(metadata.problems),
     )
+
+
+def with_claim(xml: str, epoch: int) -> str:
+    """The same domain, marked with the claim under which it is created; unchanged where the mark finds no place.
+
+    As text: what stands in it beside the mark reaches libvirt exactly as libvirt gave it.
+    """
+    mark = f'<vmha-claim:claimed xmlns:vmha-claim="{CLAIM_NAMESPACE}" epoch="{epoch}"/>'
+    bare = _CLAIM.sub("", xml).replace("<metadata/>", "<metadata></metadata>", 1)
+    before, tag, after = bare.partition("<metadata>")
+    if not tag:
+        before, tag, after = bare.rpartition("</domain>")
+        mark = f"<metadata>{mark}</metadata>"
+    marked = f"{before}{tag}{mark}{after}" if tag == "<metadata>" else f"{before}{mark}{tag}{after}"
+    try:
+        return marked if parse_domain(marked).claim_epoch == epoch else xml
+    except InvalidField:
+        return xml
+
+
+def _claim_epoch(root: Element) -> int:
+    text = _attribute(root, f"metadata/{{{CLAIM_NAMESPACE}}}claimed", "epoch")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
 
 
 def _malformed(place: str, expected: str) -> InvalidField:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmha.domain_xml import MAX_XML_BYTES, Disk, parse_domain
+from vmha.domain_xml import MAX_XML_BYTES, Disk, parse_domain, with_claim
 from vmha.errors import InvalidField
 
 UUID = "1f9a1b9e-5c9b-4d62-9c4e-0a8d4f4b7c11"
@@ -31,6 +31,31 @@ def test_a_plain_domain_is_protected_with_defaults() -> None:
     assert described.facts.ha_enabled
     assert (described.facts.vcpus, described.facts.memory_mib, described.facts.priority) == (2, 16, 0)
     assert described.problems == ()
+
+
+@pytest.mark.parametrize("inside", ["", instance("priority='3'"), "<metadata/>", "<metadata>\n  </metadata>"])
+def test_a_domain_carries_the_claim_that_created_it(inside: str) -> None:
+    """The newest mark replaces the one before; nothing else of the domain changes."""
+    assert parse_domain(domain(inside)).claim_epoch == 0
+    once = with_claim(domain(inside), 7)
+    again = with_claim(once, 12)
+    assert [parse_domain(xml).claim_epoch for xml in (once, again)] == [7, 12]
+    assert again.count("urn:vmha:claim:1") == 1 and len(again) == len(once) + 1
+    assert again.count("<metadata") == 1 and parse_domain(once).facts == parse_domain(domain(inside)).facts
+
+
+@pytest.mark.parametrize("epoch", ["-1", "x", "", "9" * 30, "\u0663"])
+def test_a_mark_that_is_no_number_counts_as_none(epoch: str) -> None:
+    """What somebody wrote into a claim's mark is no claim."""
+    mark = f"<metadata><c:claimed xmlns:c='urn:vmha:claim:1' epoch='{epoch}'/></metadata>"
+    assert parse_domain(domain(mark)).claim_epoch == 0
+
+
+def test_xml_that_has_no_room_for_a_mark_is_left_as_it_is() -> None:
+    """A domain at the limit, or no domain at all, is started without a mark: it would only miss its recovery."""
+    full = domain(f"<description>{'x' * (MAX_XML_BYTES - len(domain()) - 30)}</description>")
+    assert with_claim(full, 7) == full
+    assert with_claim("<domain type='test'><name>", 7) == "<domain type='test'><name>"
 
 
 def test_metadata_says_what_the_vm_wants() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.agent.conftest import VM1, VM2, running
-from tests.support.hypervisor import MemoryHypervisor
+from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent import messages
 from vmha.agent.guests import Guest, Guests
@@ -13,6 +13,7 @@ from vmha.agent.hypervisor import DomainChange
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
 from vmha.clock import SystemClock
+from vmha.domain_xml import with_claim
 from vmha.model import VmState
 
 
@@ -71,6 +72,18 @@ async def test_a_libvirt_that_is_away_is_no_empty_inventory(hypervisor: MemoryHy
 
     assert told == [None]
     assert known(guests, VM1).state is VmState.RUNNING
+
+
+async def test_the_claim_under_which_a_domain_was_created_is_reported(
+    hypervisor: MemoryHypervisor, guests: Guests, state: State
+) -> None:
+    """R20: a store that lost the claim learns of it from the domain itself."""
+    await hypervisor.define(VM1, with_claim(domain_xml("one", VM1), 7))
+    await hypervisor.define(VM2, domain_xml("two", VM2))
+    guests.look_at_all()
+    await until(lambda: VM2 in (guests.table or {}))
+
+    assert [messages.vm_report(known(guests, vm_id), state).claim_epoch for vm_id in (VM1, VM2)] == [7, 0]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,35 @@ async def test_a_start_that_waited_for_its_admission_goes_on(ownership: Ownershi
     assert hypervisor.states() == {VM1: RUNNING, VM2: PAUSED}
 
 
+async def test_r12_a_vm_whose_claim_was_lost_executes_when_its_host_is_told_so(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """The one that waits is resumed under its new epoch; one that its user stopped or paused meanwhile is left alone."""
+    for name, vm_id, found in (("one", VM1, VmState.AWAITING_ADMISSION), ("two", VM2, PAUSED), ("three", VM3, SHUTOFF)):
+        hypervisor.user_defines(name, vm_id)
+        hypervisor.user_sets(vm_id, found, "user")
+    ownership.update(17, [replace(owned(vm_id), admit=True) for vm_id in (VM1, VM2, VM3)], [], start_owned=False)
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: PAUSED, VM3: SHUTOFF}
+    assert state.epoch(VM1) == 5
+
+
+async def test_r12_a_vm_whose_claim_was_lost_waits_for_a_lease(
+    ownership: Ownership, hypervisor: MemoryHypervisor, keeper: Keeper
+) -> None:
+    """Without a registration in force nothing executes, and its end drops what was to be admitted."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.user_sets(VM1, VmState.AWAITING_ADMISSION, "user")
+    keeper.tell(Unregistered())
+    ownership.update(17, [replace(owned(VM1), admit=True)], [], start_owned=False)
+    await asyncio.sleep(0.1)
+    ownership.revoked()
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: VmState.AWAITING_ADMISSION}
+
+
 async def test_a_resumed_session_starts_nothing(ownership: Ownership, hypervisor: MemoryHypervisor, state: State) -> None:
     """Without a new registration only epochs are told: a VM that its user shut off a moment ago stays off."""
     hypervisor.user_defines("one", VM1)

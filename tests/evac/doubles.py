@@ -35,6 +35,7 @@ class FakeHypervisor:
     starts_then_hangs: set[str] = field(default_factory=set)
     unreachable: bool = False
     started: list[str] = field(default_factory=list)
+    xml: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     at_once: int = 0
     most_at_once: int = 0
@@ -67,6 +68,7 @@ class FakeHypervisor:
             self.domains.pop(vm_id, None)
             raise Refused("no such machine type")
         self.started.append(vm_id)
+        self.xml[vm_id] = domain_xml
         self.domains[vm_id] = VmState.PAUSED
         if _among(vm_id, self.starts_then_hangs):
             raise OutcomeUnknown("the connection broke")

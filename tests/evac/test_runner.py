@@ -12,6 +12,7 @@ import pytest
 
 from tests.evac.world import CONFIG, TIMERS, C, World, seen, vm_uuid
 from tests.support.redis import RedisServer
+from vmha.domain_xml import parse_domain
 from vmha.evac.fencing import Power
 from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Operations
@@ -64,6 +65,17 @@ async def test_s20_paused_and_shut_off_vms_stay(world: World) -> None:
     }
     assert sum(len(fake.started) for fake in world.fakes.values()) == 1
     assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == "h1"
+
+
+async def test_a_domain_carries_the_claim_that_created_it(world: World) -> None:
+    """R15, R20: a store that loses the claim can learn of it from the domain, whose agent reports it."""
+    await world.cluster()
+    await world.vms(seen(0))
+    await world.evacuate()
+
+    record = await world.store.vms.get(C, vm_uuid(0))
+    created = parse_domain(world.fakes[record.owner_host_id].xml[vm_uuid(0)])
+    assert created.claim_epoch == record.epoch == 2
 
 
 async def test_without_a_proof_nothing_is_touched(world: World) -> None:

@@ -19,7 +19,7 @@ from vmha.manager.sessions import Session
 from vmha.model import EvacuationState, HostState, PeerVerdict, ProofKind
 from vmha.store.records import ClusterRecord
 from vmha.v1 import cluster_service_pb2 as cs
-from vmha.v1 import heartbeat_pb2
+from vmha.v1 import heartbeat_pb2, vm_pb2
 from vmha.v1 import manager_service_pb2 as ms
 
 LEASES = {
@@ -215,6 +215,29 @@ async def test_an_agent_that_knows_more_than_the_store_starts_safe_mode(world: W
     assert (await _cluster(world)).store_generation > before + 1000
     await until(_more_acks(agents["h1"]))
     assert not (await _cluster(world)).safe_mode
+
+
+async def test_a_domain_whose_claim_was_lost_is_admitted_when_safe_mode_is_over(world: World) -> None:
+    """R12, R20: its host is asked again at the end, owns it under a newer epoch, and is told to let it execute."""
+    agents = await leased(world, ["h1", "h2"])
+    left = vm_report(1, vm_pb2.VmState.VM_STATE_AWAITING_ADMISSION, reason="user")
+    left.claim_epoch = 7
+    agents["h1"].generation = (await _cluster(world)).store_generation + 1000
+    for agent, vms in ((agents["h1"], [left]), (agents["h2"], [vm_report(2)])):
+        await agent.next("inventory_request", lambda request: request.reason == "STORE_LOST")
+        await agent.acked(await agent.inventory(vms))
+        assert not [vm for m in agent.received if m.HasField("ownership") for vm in m.ownership.owned if vm.admit]
+
+    for agent, vms in ((agents["h1"], [left]), (agents["h2"], [vm_report(2)])):
+        await agent.next("inventory_request", lambda request: request.reason == "SAFE_MODE_OVER")
+        await agent.acked(await agent.inventory(vms))
+    updates = [m.ownership for m in agents["h1"].received if m.HasField("ownership")]
+    told = updates[-1] if updates else (await agents["h1"].next("ownership")).ownership
+
+    assert [(vm.vm_id, vm.epoch, vm.admit) for vm in told.owned] == [(vm_id(1), 8, True)] and not told.start_owned
+    await agents["h1"].acked(await agents["h1"].inventory([vm_report(1, epoch=8)]))
+    record = await world.store.vms.get(CLUSTER, vm_id(1))
+    assert (record.owner_host_id, record.unadmitted) == ("h1", False)
 
 
 # The desk

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.store.ways import C
-from tests.support.failures import cluster_of, confirm_down
+from tests.support.failures import cluster_of, confirm_down, register
 from tests.support.redis import RedisHome
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
-from vmha.model import FAST_TIMERS, ClusterConfig, Group, GroupMode, GroupPolicy, Profile
+from vmha.model import FAST_TIMERS, ClusterConfig, Group, GroupMode, GroupPolicy, HostState, Profile
 from vmha.store import Store
 
 FAST = ClusterConfig(profile=Profile.FAST, timers=FAST_TIMERS, timer_overrides={"cooldown_s": 0.5}, max_down_fraction=0.5)
@@ -102,6 +102,33 @@ async def test_a_lost_store_is_restored_under_the_next_generation(store: Store, 
     assert await store.hosts.find_cluster("h2") == C
     [again] = await store.incidents.open(C)
     assert (again.incident_id, again.fence_epoch) == (incident.incident_id, incident.fence_epoch)
+
+
+@pytest.mark.parametrize("state", [HostState.DOWN, HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED])
+async def test_a_restored_cluster_does_not_wait_for_the_dead(store: Store, redis_home: RedisHome, state: HostState) -> None:
+    """R20: a host whose death was proven, and that has not registered since, runs nothing; an unproven one may."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await confirm_down(store, C, "h2")
+    await store.hosts.set_state(C, "h2", state, "", "")
+    before = await store.clusters.snapshot(C)
+    redis_home.restart_empty()
+    restored = await store.clusters.restore(before.cluster, list(before.hosts.values()), [])
+
+    assert restored.awaited == (("h1", "h2") if state is HostState.DOWN else ("h1",))
+    assert len(await store.incidents.open(C)) == (state is not HostState.EVACUATED)
+
+
+async def test_a_restored_cluster_waits_for_who_has_come_back(store: Store, redis_home: RedisHome) -> None:
+    """A host that has registered after its death was proven may run what it owns, whatever its state still says."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await confirm_down(store, C, "h2")
+    await store.hosts.set_state(C, "h2", HostState.EVACUATING, "", "")
+    await register(store, C, "h2", "boot-h2-2")
+    before = await store.clusters.snapshot(C)
+    redis_home.restart_empty()
+    restored = await store.clusters.restore(before.cluster, list(before.hosts.values()), [])
+
+    assert restored.awaited == ("h1", "h2")
 
 
 async def test_a_cluster_deleted_on_purpose_is_not_restored(store: Store) -> None:

@@ -17,9 +17,16 @@ from vmha.store.records import ObserveResult, VmObservation
 RUNNING, PAUSED, SHUTOFF, ABSENT, CRASHED = VmState.RUNNING, VmState.PAUSED, VmState.SHUTOFF, VmState.ABSENT, VmState.CRASHED
 
 
-async def say(store: Store, host_id: str, *words: VmObservation, full: bool = False, planned: bool = False) -> ObserveResult:
+async def say(
+    store: Store, host_id: str, *words: VmObservation, full: bool = False, planned: bool = False, orphans: bool = False
+) -> ObserveResult:
     host = await store.hosts.get(C, host_id)
-    return await store.vms.observe(C, host_id, host.incarnation, words, full=full, planned_shutdown=planned)
+    return await store.vms.observe(C, host_id, host.incarnation, words, full=full, planned_shutdown=planned, orphans=orphans)
+
+
+def waiting(vm_id: str, *, claim: int, epoch: int = 0) -> VmObservation:
+    """A domain that an evacuation created under `claim`, and that was not admitted."""
+    return replace(running(vm_id, state=VmState.AWAITING_ADMISSION, reason="user", epoch=epoch), claim_epoch=claim)
 
 
 async def test_unknown_vms_are_adopted(store: Store) -> None:
@@ -50,6 +57,69 @@ async def test_a_waiting_domain_is_not_adopted(store: Store) -> None:
 
     assert await say(store, "h1", *words) == ObserveResult()
     assert await store.vms.list(C) == []
+
+
+async def test_a_domain_whose_claim_was_lost_becomes_its_hosts(store: Store) -> None:
+    """R15, R20: after safe mode, under an epoch above the claim's and the agent's; until it executes it is marked unadmitted."""
+    incarnations = await cluster_of(store, C, ["h1"])
+    result = await say(store, "h1", waiting("v1", claim=7), waiting("v2", claim=7, epoch=9), orphans=True)
+
+    first, second = result.adopted
+    assert (first.owner_host_id, first.owner_incarnation, first.epoch) == ("h1", incarnations["h1"], 8)
+    assert (first.desired_state, first.state, first.unadmitted) == (RUNNING, VmState.AWAITING_ADMISSION, True)
+    assert second.epoch == 10
+    await say(store, "h1", running("v1", epoch=8), orphans=True)
+    assert not (await store.vms.get(C, "v1")).unadmitted
+
+
+async def test_a_domain_whose_claim_was_lost_waits_for_the_end_of_safe_mode(store: Store) -> None:
+    """R20: not while a host has not said what it runs, whatever the caller thinks; and never one that a person created."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await store.clusters.enter_safe_mode(C, 50, ["h2"])
+    assert await say(store, "h1", waiting("v1", claim=7), orphans=True) == ObserveResult()
+    await store.clusters.safe_arrived(C, "h2")
+    assert await say(store, "h1", waiting("v1", claim=7)) == ObserveResult()
+    assert await say(store, "h1", waiting("v1", claim=0), orphans=True) == ObserveResult()
+    assert len((await say(store, "h1", waiting("v1", claim=7), orphans=True)).adopted) == 1
+
+
+async def test_a_domain_whose_claim_was_lost_yields_to_a_copy_that_executes(store: Store) -> None:
+    """Whoever executes the VM has its record by the end of safe mode, and keeps it; of two that wait the first gets it."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await say(store, "h2", running("v1", epoch=3))
+    result = await say(store, "h1", waiting("v1", claim=7), waiting("v2", claim=7), orphans=True)
+    assert [record.vm_id for record in result.foreign] == ["v1"]
+    assert (await store.vms.get(C, "v1")).owner_host_id == "h2"
+
+    result = await say(store, "h2", waiting("v2", claim=9), orphans=True)
+    assert [record.vm_id for record in result.foreign] == ["v2"]
+    assert (await store.vms.get(C, "v2")).owner_host_id == "h1"
+
+
+@pytest.mark.parametrize("finder", ["h1", "h2"])
+async def test_a_domain_found_shut_off_after_the_loss_gives_way_to_the_one_that_waits(store: Store, finder: str) -> None:
+    """Its old host booted and reported it first, or its target did before the start was over: the one that waits gets it."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await say(store, finder, running("v1", state=SHUTOFF, reason="unknown"), orphans=True)
+    result = await say(store, "h2", waiting("v1", claim=7), orphans=True)
+
+    [moved] = result.moved
+    record = await store.vms.get(C, "v1")
+    assert (record.owner_host_id, record.epoch, record.desired_state, record.unadmitted) == ("h2", 8, RUNNING, True)
+    assert moved.vm_id == "v1" and [vm.vm_id for vm in await store.vms.list(C, "h2")] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "epoch", "state"), [("shutdown", 0, SHUTOFF), ("unknown", 7, SHUTOFF), ("unknown", 0, RUNNING), ("", 0, PAUSED)]
+)
+async def test_a_domain_that_waits_takes_nothing_from_its_owner(store: Store, reason: str, epoch: int, state: VmState) -> None:
+    """Switched off by its user, owned under a newer epoch than the claim, or executing: its owner keeps it."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await say(store, "h1", running("v1", state=state, reason=reason, epoch=epoch))
+    before = await store.vms.get(C, "v1")
+    await say(store, "h2", waiting("v1", claim=7), orphans=True)
+
+    assert await store.vms.get(C, "v1") == before
 
 
 async def test_the_same_report_again_changes_nothing(store: Store) -> None:

@@ -36,6 +36,7 @@ class Guest:
         facts: None when the XML is empty.
         autostart: libvirt's flag now.
         autostart_taken: The flag was on before an agent took it over.
+        claim_epoch: Of the evacuation's claim under which it was created here; 0 where none created it.
     """
 
     vm_id: str
@@ -47,6 +48,7 @@ class Guest:
     persistent: bool = False
     autostart: bool = False
     autostart_taken: bool = False
+    claim_epoch: int = 0
 
 
 Listener = Callable[[frozenset[str] | None], None]
@@ -200,11 +202,11 @@ class Guests:
             self._tell(frozenset(told))
 
     def _guest(self, domain: Domain) -> Guest:
-        facts, taken, xml = None, False, domain.definition_xml
+        facts, taken, claim_epoch, xml = None, False, 0, domain.definition_xml
         try:
             facts = parse_domain(domain.live_xml).facts
             described = parse_domain(xml)
-            taken = described.autostart_taken
+            taken, claim_epoch = described.autostart_taken, described.claim_epoch
             self._complain(domain, "; ".join(f"{p.field}: {p.description}" for p in described.problems))
         except InvalidField as error:
             self._complain(domain, error.message)
@@ -219,6 +221,7 @@ class Guests:
             persistent=domain.persistent,
             autostart=domain.autostart,
             autostart_taken=taken,
+            claim_epoch=claim_epoch,
         )
 
     def _depart(self, guest: Guest) -> None:

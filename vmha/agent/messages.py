@@ -69,6 +69,7 @@ def vm_report(guest: Guest, state: State) -> ms.VmReport:
         epoch=state.epoch(guest.vm_id),
         autostart=guest.autostart or guest.autostart_taken,
         facts=None if guest.facts is None else vm_facts_to_proto(guest.facts),
+        claim_epoch=guest.claim_epoch,
     )
 
 
@@ -106,7 +107,7 @@ def assigned(assignment: ms.SessionAssignment) -> Assigned:
 def owned(vm: ms.OwnedVm) -> Owned:
     """A VM that this host owns."""
     desired = enum_from_proto(VmState, vm_pb2.VmState, vm.desired_state, VmState.UNSPECIFIED)
-    return Owned(vm_id=vm.vm_id, epoch=vm.epoch, desired=desired, domain_xml=vm.domain_xml)
+    return Owned(vm_id=vm.vm_id, epoch=vm.epoch, desired=desired, domain_xml=vm.domain_xml, admit=vm.admit)
 
 
 def released(vm: ms.VmRelease) -> Released:

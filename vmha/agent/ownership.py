@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,12 +34,17 @@ _log = structlog.get_logger("vmha.agent")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owned:
-    """A VM that this host owns."""
+    """A VM that this host owns.
+
+    Attributes:
+        admit: It waits here for an admission that no evacuation will ask for any more.
+    """
 
     vm_id: str
     epoch: int
     desired: VmState
     domain_xml: str = ""
+    admit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +88,10 @@ class Ownership:
         # An agent that ended in the middle of its starts goes on with them.
         for vm_id in self._state.starting & wanted.keys():
             if vm_id not in self._starting:
-                self._take_on(vm_id, self._start(wanted[vm_id], incarnation))
+                self._take_on(vm_id, self._start(wanted[vm_id], incarnation, self._start_once))
+        for vm in wanted.values():
+            if vm.admit and vm.desired is VmState.RUNNING and vm.vm_id not in self._starting:
+                self._take_on(vm.vm_id, self._start(vm, incarnation, self._admit_once))
 
     def revoked(self) -> None:
         """The incarnation is over: what is not started yet will not be."""
@@ -124,13 +132,28 @@ class Ownership:
 
     # Starting
 
-    async def _start(self, vm: Owned, incarnation: int) -> None:
+    async def _start(self, vm: Owned, incarnation: int, once: Callable[[Owned, int], Awaitable[None]]) -> None:
         self._starting.add(vm.vm_id)
         try:
-            await self._until_done("start", vm.vm_id, lambda: self._start_once(vm, incarnation))
+            await self._until_done("start", vm.vm_id, lambda: once(vm, incarnation))
             self._state.settled(vm.vm_id)
         finally:
             self._starting.discard(vm.vm_id)
+
+    async def _admit_once(self, vm: Owned, incarnation: int) -> None:
+        """Let it execute where it waits; one that does anything else stays as it is."""
+        domain = await self._hypervisor.domain(vm.vm_id)
+        if domain is None or domain.state is not VmState.AWAITING_ADMISSION or self._is_superseded(vm, incarnation):
+            return
+        self._check_lease()
+        await self._make_run(domain)
+
+    def _is_superseded(self, vm: Owned, incarnation: int) -> bool:
+        state = self._state
+        if state.incarnation == incarnation and state.epoch(vm.vm_id) <= vm.epoch and state.owns(vm.vm_id):
+            return False
+        _log.info("start_superseded", vm_id=vm.vm_id, epoch=vm.epoch)
+        return True
 
     async def _start_once(self, vm: Owned, incarnation: int) -> None:
         domain = await self._hypervisor.domain(vm.vm_id)
@@ -139,8 +162,7 @@ class Ownership:
                 raise _Retry("it is not defined here, and no XML was sent for it")
             await self._hypervisor.define(vm.vm_id, vm.domain_xml)
             domain = await self._hypervisor.domain(vm.vm_id)
-        if self._state.incarnation != incarnation or self._state.epoch(vm.vm_id) > vm.epoch or not self._state.owns(vm.vm_id):
-            _log.info("start_superseded", vm_id=vm.vm_id, epoch=vm.epoch)
+        if self._is_superseded(vm, incarnation):
             return
         if vm.desired is VmState.RUNNING and domain is not None:
             self._check_lease()

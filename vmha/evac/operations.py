@@ -16,6 +16,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from vmha.clock import Clock
+from vmha.domain_xml import with_claim
 from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
@@ -267,7 +268,7 @@ class Operations:
             message = "the store has lost writes; nothing is started before every host has said what it runs"
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.SAFE_MODE, message=message)
         hypervisor = await self._target(entry)
-        await hypervisor.start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
+        await hypervisor.start_paused(entry.vm_id, with_claim(vm.domain_xml, entry.epoch), self._start_timeout_s)
         started = replace(entry, step=VmStep.STARTED)
         await self.journal(started)
         return ev.VmStarted(entry=started)

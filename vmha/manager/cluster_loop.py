@@ -21,7 +21,6 @@ from vmha.manager.host_queues import HostQueues
 from vmha.manager.mandate import Mandate
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
-from vmha.manager.registration import request_inventory
 from vmha.manager.rounds import Assignment, Rounds
 from vmha.manager.safe_mode import SafeMode
 from vmha.manager.session_desk import SessionDesk
@@ -314,11 +313,8 @@ class ClusterLoop:
     def _safe_mode_changed(self) -> None:
         self._configure_cluster()
         if not self.memory.cluster.safe_mode:
-            for host_id in self.memory.undelivered:
-                # What it may start was held back.
-                session = self.sessions.get(host_id)
-                if session is not None:
-                    request_inventory(session, "SAFE_MODE_OVER")
+            # What a host may start or admit was held back.
+            self.desk.ask_inventories("SAFE_MODE_OVER")
 
     # The safety protocol's configurations
 

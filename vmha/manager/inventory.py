@@ -56,6 +56,7 @@ class InventoryDesk:
     Args:
         done: Told after each message; computes what the host owns and must give up.
         store_away: Told when Redis does not answer.
+        all_told: Whether the store knows all that executes in the cluster (R20).
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class InventoryDesk:
         done: Done,
         alarms: AlarmSink,
         store_away: Callable[[], None],
+        all_told: Callable[[], bool],
     ) -> None:
         self._store = store
         self._memory = memory
@@ -76,6 +78,7 @@ class InventoryDesk:
         self._done = done
         self._alarms = alarms
         self._store_away = store_away
+        self._all_told = all_told
         self._waiting: list[ms.InventoryReport] = []
         self._waiting_bytes = 0
         self._dropped = False
@@ -184,6 +187,7 @@ class InventoryDesk:
             observations,
             full=False,
             planned_shutdown=self._memory.planned_boots.get(session.host_id) == session.boot_id,
+            orphans=self._all_told(),
         )
 
     async def _settle_absent(self, seen: Seen) -> None:
@@ -232,6 +236,7 @@ def _observations(message: ms.InventoryReport) -> list[VmObservation]:
                 facts=vm_facts_from_proto(vm.facts) if vm.HasField("facts") else None,
                 epoch=vm.epoch,
                 autostart=vm.autostart,
+                claim_epoch=vm.claim_epoch,
             )
         )
     if wrong:

@@ -106,7 +106,8 @@ class RegistrationDesk:
         releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
         reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
         start_owned = whole and completed and not self._memory.cluster.safe_mode
-        updates = ownership_updates(session.incarnation, owned, releases, start_owned=start_owned, reported=reported)
+        admit = not self._memory.cluster.safe_mode
+        updates = ownership_updates(session.incarnation, owned, releases, start_owned=start_owned, admit=admit, reported=reported)
         for update in updates:
             session.send(ms.ReportHealthResponse(ownership=update))
         if whole and not (completed and not start_owned):

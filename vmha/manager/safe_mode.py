@@ -20,7 +20,7 @@ from vmha.manager.hostview import PROVEN_DEAD
 from vmha.manager.memory import ClusterMemory
 from vmha.model import HostState
 from vmha.store import Store
-from vmha.store.records import ClusterRecord
+from vmha.store.records import ClusterRecord, HostRecord
 
 _log = structlog.get_logger("vmha.manager")
 ALARM: Final = "STORE_LOST"
@@ -56,18 +56,23 @@ class SafeMode:
         self._awaited: tuple[str, ...] = ()
 
     def begin(self, message: str, *, emptied: bool) -> None:
-        """The store came back without what this manager knows: wait for every host that can tell what was lost.
+        """The store came back without what this manager knows: wait for every host that may run something.
 
-        Not for one that never registered, nor for one that is settled. One whose death was proven runs nothing until it registers
-        here; but only it knows what it owned when the store came back empty.
+        Not for one that never registered, nor for one whose death was proven and that has not registered since: it runs nothing.
+        What only such a host had reported is not known any more when the store came back empty, and an alarm names it.
         """
-        settled = frozenset({HostState.EVACUATED}) if emptied else PROVEN_DEAD
-        hosts = [
-            host_id
-            for host_id in self._memory.hypervisors
-            if (host := self._memory.hosts[host_id]).incarnation > 0 and host.state not in settled and not host.is_confirmed_off
-        ]
-        self._enter(message, hosts, self._memory.cluster.store_generation)
+        registered = [self._memory.hosts[host_id] for host_id in self._memory.hypervisors]
+        registered = [host for host in registered if host.incarnation > 0]
+        waits = [host.host_id for host in registered if not _is_dead(host)]
+        self._enter(message, waits, self._memory.cluster.store_generation)
+        for host in registered:
+            if emptied and _is_dead(host) and host.state is not HostState.EVACUATED:
+                self._forgotten(host.host_id)
+
+    def all_told(self) -> bool:
+        """Whether the store knows all that executes in the cluster, as far as this manager was told."""
+        cluster = self._memory.cluster
+        return not cluster.safe_mode and self._seen <= max(cluster.store_generation, self._memory.told)
 
     def seen(self, generation: int) -> None:
         """An agent has seen this generation of the store. Where the store does not know it, it has lost writes."""
@@ -95,7 +100,7 @@ class SafeMode:
         for host_id in self._awaited:
             host = self._memory.hosts.get(host_id)
             if host_id not in awaited and host is not None and host.is_confirmed_off:
-                self._alarms.raise_alarm(ALARM, host_id, f"VMs that only {host_id} reported are not known any more.")
+                self._forgotten(host_id)
         self._awaited = awaited
         on = self._memory.cluster.safe_mode
         if on == self._was_on:
@@ -149,6 +154,13 @@ class SafeMode:
 
         self._queues.put("", enter, until_done=True)
 
+    def _forgotten(self, host_id: str) -> None:
+        self._alarms.raise_alarm(ALARM, host_id, f"VMs that only {host_id} reported are not known any more.")
+
     def _put(self, record: ClusterRecord) -> None:
         self._memory.put_configs(record, self._memory.configs)
         self.look()
+
+
+def _is_dead(host: HostRecord) -> bool:
+    return host.is_confirmed_off or (host.incarnation_revoked and host.state in PROVEN_DEAD)

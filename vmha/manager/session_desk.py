@@ -112,6 +112,7 @@ class SessionDesk:
             done=self._stored,
             alarms=self._cluster.alarms,
             store_away=self._parts.store_watch.away,
+            all_told=self._cluster.safe_mode.all_told,
         )
         self._cluster.sessions.open(session)
         self._store_hello(session, hello)

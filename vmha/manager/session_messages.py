@@ -60,11 +60,18 @@ def agent_config(cluster: ClusterRecord, hosts: Mapping[str, HostRecord], config
 
 
 def ownership_updates(
-    incarnation: int, owned: Sequence[VmRecord], releases: Sequence[VmRecord], *, start_owned: bool, reported: frozenset[str]
+    incarnation: int,
+    owned: Sequence[VmRecord],
+    releases: Sequence[VmRecord],
+    *,
+    start_owned: bool,
+    admit: bool,
+    reported: frozenset[str],
 ) -> Iterator[ms.OwnershipUpdate]:
     """What a host owns and must give up, in messages of bounded size.
 
     Args:
+        admit: Nothing keeps VMs whose claim was lost from being admitted.
         reported: VMs that the host reported itself: their XML is not sent back.
     """
     part = ms.OwnershipUpdate(incarnation=incarnation, start_owned=start_owned, more=True)
@@ -74,6 +81,7 @@ def ownership_updates(
             epoch=record.epoch,
             desired_state=enum_to_proto(vm_pb2.VmState, _wanted(record)),
             domain_xml="" if record.vm_id in reported else record.domain_xml,
+            admit=admit and record.unadmitted and record.state is VmState.AWAITING_ADMISSION,
         )
         if part.ByteSize() > OWNERSHIP_BYTES:
             yield part

@@ -254,6 +254,7 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         seen_on=row.get("seen_on", ""),
         seen_incarnation=_int(row, "seen_incarnation"),
         seen_state=VmState(row.get("seen_state") or "UNSPECIFIED"),
+        unadmitted=row.get("unadmitted") == "1",
     )
 
 

@@ -167,6 +167,7 @@ class VmRecord:
         autostart: libvirt's flag before vmha took it over.
         seen_on: Another host that said it executes it, under the registration `seen_incarnation`, in `seen_state`: a live
             migration is under way, or ended before the owner could say so (R22).
+        unadmitted: Its owner has it as an evacuation created it, and the store has lost the claim: no evacuation will admit it.
     """
 
     vm_id: str
@@ -185,11 +186,17 @@ class VmRecord:
     seen_on: str = ""
     seen_incarnation: int = 0
     seen_state: VmState = VmState.UNSPECIFIED
+    unadmitted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmObservation:
-    """What a host's agent says of one VM now. Empty `domain_xml` and None facts: unchanged."""
+    """What a host's agent says of one VM now. Empty `domain_xml` and None facts: unchanged.
+
+    Attributes:
+        epoch: That the agent was told for it; 0 when none.
+        claim_epoch: Of the claim under which an evacuation created the domain, or an earlier one of it; 0 when none did.
+    """
 
     vm_id: str
     name: str
@@ -199,6 +206,7 @@ class VmObservation:
     facts: VmFacts | None = None
     epoch: int = 0
     autostart: bool = False
+    claim_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

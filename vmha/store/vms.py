@@ -59,6 +59,7 @@ class Vms:
         *,
         full: bool,
         planned_shutdown: bool,
+        orphans: bool = False,
     ) -> ObserveResult:
         """Takes in what a host says of its VMs: adopts new ones, updates its own, moves what was migrated to it.
 
@@ -69,6 +70,8 @@ class Vms:
             incarnation: The registration that the report was made under.
             full: The report names all VMs of the host.
             planned_shutdown: The host announced its shutdown: what stops now should run again.
+            orphans: Domains that an evacuation created, and whose claim the store has lost, may become the host's: every member
+                has said what it runs. Never while safe mode is on.
 
         Raises:
             NotFound: HOST_UNKNOWN.
@@ -80,9 +83,8 @@ class Vms:
         for number, part in enumerate(parts, 1):
             last = full and number == len(parts)
             flat = [argument for observation in part for argument in _arguments(observation)]
-            reply = await self._scripts.run(
-                "vm_observe", cluster_id, host_id, incarnation, codec.flag(last), codec.flag(planned_shutdown), *flat
-            )
+            flags = [codec.flag(flag) for flag in (last, planned_shutdown, orphans)]
+            reply = await self._scripts.run("vm_observe", cluster_id, host_id, incarnation, *flags, *flat)
             for name, items in zip(totals, reply, strict=True):
                 totals[name] += items
         if full:
@@ -143,6 +145,7 @@ def _arguments(observation: VmObservation) -> tuple[str | int, ...]:
         codec.vm_facts_text(observation.facts),
         observation.epoch,
         codec.flag(observation.autostart),
+        observation.claim_epoch,
     )
 
 

@@ -155,7 +155,7 @@ class InventoryReport(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., full: _Optional[bool] = ..., more: _Optional[bool] = ..., host: _Optional[_Union[_host_pb2.HostFacts, _Mapping]] = ..., vms: _Optional[_Iterable[_Union[VmReport, _Mapping]]] = ...) -> None: ...
 
 class VmReport(_message.Message):
-    __slots__ = ("vm_id", "name", "state", "state_reason", "domain_xml", "epoch", "autostart", "facts")
+    __slots__ = ("vm_id", "name", "state", "state_reason", "domain_xml", "epoch", "autostart", "facts", "claim_epoch")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +164,7 @@ class VmReport(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AUTOSTART_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_EPOCH_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     name: str
     state: _vm_pb2.VmState
@@ -172,7 +173,8 @@ class VmReport(_message.Message):
     epoch: int
     autostart: bool
     facts: _vm_pb2.VmFacts
-    def __init__(self, vm_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., state_reason: _Optional[str] = ..., domain_xml: _Optional[str] = ..., epoch: _Optional[int] = ..., autostart: _Optional[bool] = ..., facts: _Optional[_Union[_vm_pb2.VmFacts, _Mapping]] = ...) -> None: ...
+    claim_epoch: int
+    def __init__(self, vm_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., state_reason: _Optional[str] = ..., domain_xml: _Optional[str] = ..., epoch: _Optional[int] = ..., autostart: _Optional[bool] = ..., facts: _Optional[_Union[_vm_pb2.VmFacts, _Mapping]] = ..., claim_epoch: _Optional[int] = ...) -> None: ...
 
 class ReportHealthResponse(_message.Message):
     __slots__ = ("welcome", "report_ack", "assignment", "drain", "offer", "heartbeat_acks", "ownership", "config", "scout", "inventory_request", "revoked")
@@ -319,16 +321,18 @@ class OwnershipUpdate(_message.Message):
     def __init__(self, incarnation: _Optional[int] = ..., owned: _Optional[_Iterable[_Union[OwnedVm, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[VmRelease, _Mapping]]] = ..., more: _Optional[bool] = ..., start_owned: _Optional[bool] = ...) -> None: ...
 
 class OwnedVm(_message.Message):
-    __slots__ = ("vm_id", "epoch", "desired_state", "domain_xml")
+    __slots__ = ("vm_id", "epoch", "desired_state", "domain_xml", "admit")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DESIRED_STATE_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_XML_FIELD_NUMBER: _ClassVar[int]
+    ADMIT_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     epoch: int
     desired_state: _vm_pb2.VmState
     domain_xml: str
-    def __init__(self, vm_id: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., domain_xml: _Optional[str] = ...) -> None: ...
+    admit: bool
+    def __init__(self, vm_id: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., domain_xml: _Optional[str] = ..., admit: _Optional[bool] = ...) -> None: ...
 
 class VmRelease(_message.Message):
     __slots__ = ("vm_id", "epoch", "owner_host_id")

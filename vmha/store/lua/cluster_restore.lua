@@ -5,13 +5,14 @@ if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} en
 if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
 redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
   'config_version', ARGV[4], 'store_generation', int(num(ARGV[5]) + 1))
-local awaited = {}
+local PROVEN_DEAD, awaited = {FENCED = true, EVACUATING = true, EVACUATED = true}, {}
 for id, row in pairs(cjson.decode(ARGV[6])) do
   redis.call('SADD', K_hosts(), id)
   for name, value in pairs(row) do redis.call('HSET', K_host(id), name, value) end
   local off = row.confirmed_off_by ~= '' and num(row.confirmed_off_epoch) == num(row.fence_epoch)
-  if num(row.incarnation) > 0 and row.state ~= 'EVACUATED' and not off then awaited[#awaited + 1] = id end
-  if row.incident_id ~= '' then
+  local dead = off or (row.incarnation_revoked == '1' and PROVEN_DEAD[row.state])
+  if num(row.incarnation) > 0 and not dead then awaited[#awaited + 1] = id end
+  if row.incident_id ~= '' and row.state ~= 'EVACUATED' then
     redis.call('HSET', K_incidents(), id, cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch,
       'Restored after the store was lost.'}))
   end

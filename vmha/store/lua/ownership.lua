@@ -5,7 +5,7 @@ local function hand_over(vm_id, from_id, to_id, to_incarnation, epoch, claim_id)
     'claim_open', claim_id ~= '' and '1' or '0')
   local seen_on = get(vm, 'seen_on')
   if seen_on ~= '' then redis.call('SREM', K_host_seen(seen_on), vm_id) end
-  redis.call('HDEL', vm, 'departed', 'seen_on', 'seen_incarnation', 'seen_state')
+  redis.call('HDEL', vm, 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'unadmitted')
   redis.call('SREM', K_host_vms(from_id), vm_id)
   redis.call('SADD', K_host_vms(to_id), vm_id)
   decided()

@@ -1,8 +1,10 @@
 -- uses: ownership
--- A host's word on its VMs. ARGV: host_id, incarnation, full, planned shutdown, then 8 for each VM:
--- vm_id, name, state, reason, XML or '', facts or '', epoch that the agent holds or 0, autostart.
+-- A host's word on its VMs. ARGV: host_id, incarnation, full, planned shutdown, orphans, then 9 for each VM:
+-- vm_id, name, state, reason, XML or '', facts or '', epoch that the agent holds or 0, autostart, epoch of its claim or 0.
 -- Answers adopted, updated, moved (records), deleted (ids), foreign, absent (records).
 local me, incarnation, full, planned = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
+-- Every member has said what it runs: whatever executes has a record (R20).
+local orphans = ARGV[5] == '1' and get(K_cluster(), 'awaited') == ''
 if not exists(K_host(me)) then return {'HOST_UNKNOWN', 'host_id', me} end
 if not in_force(K_host(me), incarnation) then
   return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation}
@@ -10,7 +12,7 @@ end
 local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
-  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason'}
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted'}
 
 local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
 
@@ -45,13 +47,21 @@ local function described(o)
   return changes
 end
 
+-- The newest epoch of a domain that an evacuation created here and did not let execute; nil: it is none, or the time has not come.
+local function orphan(o)
+  if not orphans or o.state ~= 'AWAITING_ADMISSION' or num(o.claim) == 0 then return nil end
+  return math.max(num(o.epoch), num(o.claim))
+end
+
 local function adopt(o)
-  -- Not before it is admitted: a domain that waits is an evacuation's, whose record may be on its way.
-  if o.state == 'ABSENT' or o.state == 'AWAITING_ADMISSION' or left_by_migration(o) then return end
+  local waits = orphan(o)
+  -- Any other domain that waits is a person's, and not vmha's before it executes.
+  if o.state == 'ABSENT' or (o.state == 'AWAITING_ADMISSION' and not waits) or left_by_migration(o) then return end
   local wanted = o.state == 'SHUTOFF' and 'SHUTOFF' or o.state == 'PAUSED' and 'PAUSED' or 'RUNNING'
-  redis.call('HSET', K_vm(o.id), 'owner', me, 'owner_incarnation', incarnation, 'epoch', int(math.max(num(o.epoch), 0) + 1),
-    'desired_state', wanted, 'domain_xml', o.xml, 'facts', o.facts, 'autostart', o.autostart,
-    'name', o.name, 'state', o.state, 'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', '')
+  redis.call('HSET', K_vm(o.id), 'owner', me, 'owner_incarnation', incarnation,
+    'epoch', int((waits or math.max(num(o.epoch), 0)) + 1), 'desired_state', wanted, 'unadmitted', waits and '1' or '0',
+    'domain_xml', o.xml, 'facts', o.facts, 'autostart', o.autostart, 'name', o.name, 'state', o.state,
+    'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', '')
   redis.call('SADD', K_vms(), o.id)
   redis.call('SADD', K_host_vms(me), o.id)
   note(adopted, o.id)
@@ -76,7 +86,22 @@ local function hand_to_seen(o, row)
   return true
 end
 
+-- The record was made after the store had lost the claim, from a domain found shut off without a word: where the old host had
+-- booted, or where the start was still under way. Whoever has that record was told to start nothing.
+local function take_in(o, row)
+  local found_off = row.state == 'SHUTOFF' and row.desired_state == 'SHUTOFF' and row.claim_open ~= '1' and
+    (row.state_reason == '' or row.state_reason == 'unknown')
+  local epoch = orphan(o)
+  if not found_off or not epoch or epoch <= num(row.epoch) then return false end
+  hand_over(o.id, row.owner, me, incarnation, epoch + 1, '')
+  write(o.id, row, described(o))
+  redis.call('HSET', K_vm(o.id), 'desired_state', 'RUNNING', 'unadmitted', '1')
+  note(moved, o.id)
+  return true
+end
+
 local function from_owner(o, row)
+  if take_in(o, row) then return end
   -- A start under an evacuation's claim was not seen yet: "gone" may be an older copy's end, told late.
   local late = row.claim_open == '1' and num(o.epoch) < num(row.epoch)
   if late and not executes(o) then return end
@@ -88,6 +113,7 @@ local function from_owner(o, row)
   local changes = described(o)
   if executes(o) then
     changes.claim_open = '0'
+    if row.unadmitted == '1' then changes.unadmitted = '0' end
     if row.departed == '1' then changes.departed = '0' end
     if o.state == 'RUNNING' then changes.reason = '' end
   elseif left_by_migration(o) and row.desired_state ~= 'SHUTOFF' then
@@ -104,6 +130,7 @@ local function from_another(o, row)
   local left = o.state == 'RUNNING' and dead > 0 and dead >= num(row.owner_incarnation)
   local gone = row.state == 'ABSENT' or row.departed == '1' or left
   local newer_epoch = num(o.epoch) > num(row.epoch)
+  if take_in(o, row) then return end
   if executes(o) and (gone or newer_epoch) then
     hand_over(o.id, row.owner, me, incarnation, math.max(num(row.epoch), num(o.epoch)) + 1, '')
     write(o.id, row, described(o))
@@ -121,9 +148,9 @@ local function from_another(o, row)
 end
 
 local reported = {}
-for i = 5, #ARGV, 8 do
+for i = 6, #ARGV, 9 do
   local o = {id = ARGV[i], name = ARGV[i + 1], state = ARGV[i + 2], reason = ARGV[i + 3], xml = ARGV[i + 4], facts = ARGV[i + 5],
-    epoch = ARGV[i + 6], autostart = ARGV[i + 7]}
+    epoch = ARGV[i + 6], autostart = ARGV[i + 7], claim = ARGV[i + 8]}
   reported[o.id] = true
   local values, row = redis.call('HMGET', K_vm(o.id), unpack(FIELDS)), {}
   for n, name in ipairs(FIELDS) do row[name] = values[n] or nil end
