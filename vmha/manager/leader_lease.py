@@ -64,7 +64,7 @@ class Office(Protocol):
         ...
 
 
-class _Held:
+class HeldTerm:
     """The mandate of one term of `lease`."""
 
     def __init__(self, lease: LeaderLease, term: int, settled_s: float) -> None:
@@ -72,6 +72,7 @@ class _Held:
         self._core, self._clock = lease._core, lease._clock
 
     def holds(self) -> bool:
+        """See `Mandate`."""
         # Asked for each heartbeat, twice.
         core = self._core
         return core.term == self.term and core.leads(self._clock.now())
@@ -103,8 +104,8 @@ class LeaderLease:
         self._store_away, self._dice = store_away, dice
         self._core = Leadership(lease_s, clock.now())
         self._others: LeaderRecord = LeaderRecord()
-        self._mandate: _Held | None = None
-        self._served: _Held | None = None
+        self._mandate: HeldTerm | None = None
+        self._served: HeldTerm | None = None
         self._changed, self._answered = asyncio.Event(), asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -190,7 +191,7 @@ class LeaderLease:
             if isinstance(effect, Claim | Renew):
                 self._request(effect)
             elif isinstance(effect, StartLeading):
-                self._mandate = _Held(self, effect.term, effect.settled_at)
+                self._mandate = HeldTerm(self, effect.term, effect.settled_at)
                 metrics.LEADS.labels(self._cluster_id).set(1)
                 _log.info("leads", cluster_id=self._cluster_id, term=effect.term)
                 self._changed.set()
@@ -266,7 +267,7 @@ class LeaderLease:
                 self._feed(LeadEnded())
             self._answered.set()
 
-    async def _begin(self, mandate: _Held) -> None:
+    async def _begin(self, mandate: HeldTerm) -> None:
         try:
             await self._office.begin(mandate)
         except VmhaError as error:
