@@ -52,9 +52,11 @@ def test_r20_whoever_has_offered_it_shows_that_the_store_may_be_behind() -> None
     before.saw_generation(41)
     copies = ClusterCopy(file, before)
     copies.take(copy_of(7))
+    before.configured(ms.AgentConfig(version=3, voter_host_ids=["h1", "h2"]).SerializeToString())
     copies.ask()
     copies.ask()
     assert before.store_generation == 42
+    assert copies.offered is not None and list(copies.offered.voter_host_ids) == ["h1", "h2"]
     later = state()
     ClusterCopy(file, later)
     assert later.store_generation == 42

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -13,7 +14,7 @@ FIVE = frozenset({"h1", "h2", "h3", "h4", "h5"})
 
 def offer(host_id: str, version: int, members: frozenset[str] = FIVE, **more: int) -> Offer:
     numbers = {"generation": 0, "config_version": 0, **more}
-    return Offer(host_id=host_id, cluster_id="c1", version=version, members=members, **numbers)
+    return Offer(host_id=host_id, cluster_id="c1", version=version, members=members, voters=frozenset(), **numbers)
 
 
 def chosen(*offers: Offer, now: float = SETTLES_S) -> int | None:
@@ -55,6 +56,18 @@ def test_each_copy_counts_its_own_members() -> None:
     assert chosen(offer("h3", 7), offer("h4", 7), offer("h1", 9, two)) == 7
     assert chosen(offer("h3", 7), offer("h4", 7), offer("h1", 9, two), offer("h2", 9, two)) == 9
     assert chosen(offer("h9", 9, two), offer("h1", 9, two)) is None
+
+
+def test_r16_a_quorum_of_the_voters_has_to_have_offered() -> None:
+    """Above 16 hosts a committee votes: a majority of all hosts need not be one of the committee."""
+    many = frozenset(f"h{n}" for n in range(1, 21))
+    committee = frozenset({"h1", "h2", "h3"})
+    held = [replace(offer(f"h{n}", 7, many, config_version=4), voters=committee) for n in range(4, 21)]
+    assert chosen(*held) is None
+    assert chosen(*held, offer("h1", 7, many)) is None
+    assert chosen(*held, offer("h1", 7, many), offer("h3", 6, many)) == 7
+    newer = replace(offer("h2", 7, many, config_version=5), voters=frozenset({"h2", "h4", "h5"}))
+    assert chosen(*held, newer) == 7, "the newest configuration says who votes"
 
 
 def test_a_word_of_long_ago_counts_no_more() -> None:

@@ -55,6 +55,8 @@ class ClusterCopy:
         marked = ms.ConfigurationCopy()
         marked.CopyFrom(self.held)
         marked.store_generation = self._state.store_generation + 1
+        del marked.voter_host_ids[:]
+        marked.voter_host_ids.extend(ms.AgentConfig.FromString(self._state.config).voter_host_ids)
         # On record before it is said: what was offered must show from now on, whatever becomes of this process.
         if self._write(marked):
             self._state.saw_generation(marked.store_generation)

@@ -24,6 +24,7 @@ class Offer:
 
     Attributes:
         members: The hosts of the cluster, as the copy says.
+        voters: Of the safety configuration that the agent holds; empty when it holds none, as after a boot.
         generation: The highest store generation that the agent has seen.
         config_version: The newest safety configuration that it holds.
     """
@@ -32,6 +33,7 @@ class Offer:
     cluster_id: str
     version: int
     members: frozenset[str]
+    voters: frozenset[str]
     generation: int
     config_version: int
 
@@ -86,6 +88,11 @@ class CopyVotes:
 
 
 def _newest(offers: Mapping[str, Offer]) -> Choice | None:
+    newest = max((offer for offer in offers.values() if offer.voters), key=lambda offer: offer.config_version, default=None)
+    voters = frozenset[str]() if newest is None else newest.voters
+    if voters and len(voters & offers.keys()) <= len(voters) // 2:
+        # A certificate quorum has to have said that its store is lost: no lease is proven by its old manager then (decision 021).
+        return None
     versions = {offer.version: offer.members for offer in offers.values()}
     for version in sorted(versions, reverse=True):
         members = versions[version]

@@ -82,8 +82,9 @@ class Restoration:
                 cluster_id=copy.cluster_id,
                 version=copy.version,
                 members=frozenset(hypervisors({host.host_id: host for host in hosts})),
+                voters=frozenset(hello.cluster_copy.voter_host_ids),
                 generation=hello.store_generation,
-                config_version=max(hello.config_version, copy.config_version),
+                config_version=hello.config_version,
             ),
             now,
         )
@@ -96,7 +97,8 @@ class Restoration:
 
     async def _restore(self, copy: cc.ClusterCopy, choice: Choice) -> str:
         cluster_id = copy.cluster_id
-        cluster, hosts, groups = records_of(copy, generation=choice.generation, config_version=choice.config_version + CONFIG_GAP)
+        config_version = max(choice.config_version, copy.config_version) + CONFIG_GAP
+        cluster, hosts, groups = records_of(copy, generation=choice.generation, config_version=config_version)
         for host in hosts:
             await self._check_free(host.host_id, cluster_id)
         awaited = sorted(hypervisors({host.host_id: host for host in hosts}))

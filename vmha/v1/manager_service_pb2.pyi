@@ -97,16 +97,18 @@ class AgentHello(_message.Message):
     def __init__(self, host_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_instance_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., last_acked_sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ..., store_generation: _Optional[int] = ..., boot_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., copy_version: _Optional[int] = ..., cluster_copy: _Optional[_Union[ConfigurationCopy, _Mapping]] = ...) -> None: ...
 
 class ConfigurationCopy(_message.Message):
-    __slots__ = ("cluster_id", "version", "content", "store_generation")
+    __slots__ = ("cluster_id", "version", "content", "store_generation", "voter_host_ids")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     STORE_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    VOTER_HOST_IDS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     version: int
     content: bytes
     store_generation: int
-    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[int] = ..., content: _Optional[bytes] = ..., store_generation: _Optional[int] = ...) -> None: ...
+    voter_host_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[int] = ..., content: _Optional[bytes] = ..., store_generation: _Optional[int] = ..., voter_host_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AgentRegistration(_message.Message):
     __slots__ = ("boot_token", "vms")
