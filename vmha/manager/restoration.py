@@ -23,6 +23,9 @@ CONFIG_GAP: Final = 1000
 """Left between the newest safety configuration that an offer names and the first new one: what a number stands for never changes
 (R18), and a host that offered nothing may hold a few more."""
 
+MOST_COPIES: Final = 64
+"""Different copies that are kept at a time; whoever offers another one comes again."""
+
 _log = structlog.get_logger("vmha.manager")
 
 
@@ -53,26 +56,26 @@ class Restoration:
             raise PreconditionFailed("CLUSTER_COPY_WANTED", message, {"host_id": hello.host_id})
         copy, cluster_id = parsed(hello.cluster_copy), hello.cluster_copy.cluster_id
         async with self._lock:
-            if await self._is_there(cluster_id):
-                raise _left(hello.host_id, cluster_id)
+            await self._check_lost(hello.host_id, cluster_id)
             choice = self._count(hello, copy)
             if choice is None:
-                raise Unavailable(
-                    "CLUSTER_RESTORING",
-                    f"cluster {cluster_id} is restored when a majority of its members has offered a copy of its configuration",
-                    {"cluster_id": cluster_id},
-                )
+                raise _restoring(cluster_id)
             return cluster_id, await self._restore(self._copies[cluster_id, choice.version], choice)
 
-    async def _is_there(self, cluster_id: str) -> bool:
-        """Whether the cluster is known, without this host, or was deleted on purpose."""
+    async def _check_lost(self, host_id: str, cluster_id: str) -> None:
+        """Whether the store knows nothing of the cluster, not even that it was deleted on purpose."""
         try:
-            await self._store.clusters.get(cluster_id)
+            snapshot = await self._store.clusters.snapshot(cluster_id)
         except NotFound:
-            return await self._store.clusters.was_deleted(cluster_id)
-        return True
+            if await self._store.clusters.was_deleted(cluster_id):
+                raise _left(host_id, cluster_id) from None
+            return
+        # Another hello, or another replica, has restored it a moment ago.
+        raise _restoring(cluster_id) if host_id in snapshot.hosts else _left(host_id, cluster_id)
 
     def _count(self, hello: ms.AgentHello, copy: cc.ClusterCopy) -> Choice | None:
+        if len(self._copies) >= MOST_COPIES and (copy.cluster_id, copy.version) not in self._copies:
+            return None
         # What cannot be restored must not be chosen.
         _, hosts, _ = records_of(copy, generation=0, config_version=0)
         now = self._clock.now()
@@ -120,6 +123,11 @@ class Restoration:
         if other != cluster_id:
             message = f"cluster {cluster_id} is not restored: its host {host_id} is in cluster {other}"
             raise AlreadyExists("HOST_EXISTS", message, {"host_id": host_id, "cluster_id": other})
+
+
+def _restoring(cluster_id: str) -> Unavailable:
+    message = f"cluster {cluster_id} is restored when a majority of its members has offered a copy of its configuration"
+    return Unavailable("CLUSTER_RESTORING", message, {"cluster_id": cluster_id})
 
 
 def _left(host_id: str, cluster_id: str) -> VmhaError:
