@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.manager.world import CLUSTER, World, until
 from tests.support.agent_client import Agent, vm_id, vm_report
 from tests.support.redis import RedisServer
-from vmha.errors import VmhaError
+from vmha.clock import SystemClock
+from vmha.errors import NotFound, Unavailable, VmhaError
+from vmha.manager.restoration import Restoration
 from vmha.v1 import cluster_copy_pb2 as cc
 from vmha.v1 import cluster_service_pb2 as cs
 from vmha.v1 import manager_service_pb2 as ms
@@ -161,6 +165,19 @@ async def test_a_host_that_left_a_living_cluster_is_told_so(world: World) -> Non
     error = await refused(world, "h3", held[2])
     assert (error.reason, error.metadata["left_cluster_id"]) == ("HOST_UNKNOWN", CLUSTER)
     assert sorted((await world.store.clusters.snapshot(CLUSTER)).hosts) == ["h1", "h2"]
+
+
+async def test_a_host_whose_cluster_was_restored_a_moment_ago_comes_again(world: World) -> None:
+    """Its hello was on its way when another one restored the cluster: it did not leave, and keeps its copy."""
+    await world.create(HOSTS)
+    agents = [await world.live(host_id) for host_id in HOSTS]
+    [copy, *_] = await copies(world, agents)
+    hello = ms.AgentHello(host_id="h1", copy_version=copy.version, cluster_copy=copy)
+    parts: Any = SimpleNamespace(store=world.store, clock=SystemClock())
+
+    with pytest.raises(Unavailable) as refusal:
+        await Restoration(parts).offered(hello, NotFound("HOST_UNKNOWN", "none"))
+    assert refusal.value.reason == "CLUSTER_RESTORING"
 
 
 async def test_what_is_no_copy_is_refused(world: World) -> None:
