@@ -30,6 +30,7 @@ CORES = {
         "clock_check",
         "committee",
         "contact",
+        "copy_votes",
         "lease_rung",
         "looking",
         "membership",

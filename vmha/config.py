@@ -138,7 +138,8 @@ class AgentSettings(ServiceSettings):
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     """Where the host's boot id is read; a sidecar or a lab may show another."""
     marker_dir: Path = Path("/var/lib/vmha")
-    """Where it is marked that VMs run here only under a lease; must outlive the boot."""
+    """Where it is marked that VMs run here only under a lease, and the copy of the cluster's configuration is kept; must outlive
+    the boot."""
     self_fencing: bool = True
     """Whether the agent may destroy its VMs when it is cut off, where the cluster's `self_fencing` says so."""
     watchdog_device: Path | None = None

@@ -11,6 +11,7 @@ import pytest
 from tests.agent.conftest import VM1
 from tests.support.hypervisor import MemoryHypervisor
 from vmha.agent.admission import Admission
+from vmha.agent.cluster_copy import ClusterCopy
 from vmha.agent.guests import Guests
 from vmha.agent.identity import Identity
 from vmha.agent.keeper import Keeper
@@ -19,6 +20,7 @@ from vmha.agent.metrics import Metrics
 from vmha.agent.relay_desk import RelayDesk
 from vmha.agent.service import SERVICE_NAME, AgentServicer
 from vmha.agent.state import State
+from vmha.agent.state_file import MemoryFile
 from vmha.agent.vm_locks import VmLocks
 from vmha.clock import SystemClock
 from vmha.errors import VmhaError
@@ -38,7 +40,9 @@ async def channel(hypervisor: MemoryHypervisor, state: State, keeper: Keeper, gu
     hypervisor.user_defines("one", VM1)
     hypervisor.user_sets(VM1, VmState.AWAITING_ADMISSION, "user")
     clock = SystemClock()
-    identity = Identity(state=state, clock=clock, metrics=Metrics(clock), keeper=keeper, guests=guests)
+    identity = Identity(
+        state=state, clock=clock, metrics=Metrics(clock), keeper=keeper, guests=guests, copy=ClusterCopy(MemoryFile(), state)
+    )
     admission = Admission(state, keeper, hypervisor, guests, VmLocks())
     servicer = AgentServicer(admission, RelayDesk(identity), keeper)
     server = Server([(add_AgentServiceServicer_to_server, servicer, SERVICE_NAME)], "127.0.0.1:0")

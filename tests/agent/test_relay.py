@@ -13,6 +13,7 @@ import pytest
 from tests.support.agent_state import FAST, HandClock, agent_config, leased
 from tests.support.hypervisor import MemoryHypervisor
 from tests.support.waiting import until
+from vmha.agent.cluster_copy import ClusterCopy
 from vmha.agent.guests import Guests
 from vmha.agent.identity import Identity
 from vmha.agent.keeper import Keeper
@@ -41,7 +42,10 @@ class Host:
         state.joined("c1")
         self.keeper = Keeper(state, self.clock, self.metrics)
         guests = Guests(MemoryHypervisor(), self.clock, self.metrics)
-        self.identity = Identity(state=state, clock=self.clock, metrics=self.metrics, keeper=self.keeper, guests=guests)
+        copy = ClusterCopy(MemoryFile(), state)
+        self.identity = Identity(
+            state=state, clock=self.clock, metrics=self.metrics, keeper=self.keeper, guests=guests, copy=copy
+        )
         self.identity.configure(config)
         self.keeper.tell(Registered(incarnation=17))
 
@@ -358,7 +362,8 @@ def test_a_process_never_uses_a_sequence_again() -> None:
     state = State(MemoryFile(), MemoryFile(), "h1", "boot-1")
     state.keep(kept)
     keeper = Keeper(state, host.clock, Metrics(host.clock))
-    again = Identity(state=state, clock=host.clock, metrics=host.metrics, keeper=keeper, guests=host.identity.guests)
+    copy = ClusterCopy(MemoryFile(), state)
+    again = Identity(state=state, clock=host.clock, metrics=host.metrics, keeper=keeper, guests=host.identity.guests, copy=copy)
     after = again.heartbeat()
     assert after is not None
 

@@ -120,6 +120,4 @@ async def test_any_client_will_do(redis_home: RedisHome, store: Store) -> None:
     assert await plain.clusters.snapshot("c1") == await store.clusters.snapshot("c1")
     assert await plain.hosts.list("c1") == await store.hosts.list("c1")
     assert await plain.clusters.list_ids() == ["c1"]
-    await plain.votes.put_snapshot("c1", b'{"a":1}', 10)
-    assert await plain.votes.get_snapshot("c1") == await store.votes.get_snapshot("c1") == b'{"a":1}'
     await plain.close()

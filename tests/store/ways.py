@@ -82,7 +82,6 @@ async def whole_way(store: Store) -> str:
     await store.clusters.put_config(await store.clusters.get(C), config, at_least=0, keep_from=0, hosts=["h1"])
     rule = Group(group_id="g1", policy=GroupPolicy.AFFINITY, mode=GroupMode.SOFT, vm_ids=("v1", "v3"))
     await store.groups.create(C, rule)
-    await store.votes.put_snapshot(C, b"{}", 60.0)
     await store.leaders.claim(C, Candidate(holder="run-1", manager_id="m1", address="127.0.0.1:1"), 60.0)
     await store.events.append(C, "alarm", {"reason": "FLAPPING"})
     down = await confirm_down(store, C, "h2")

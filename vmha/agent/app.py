@@ -12,6 +12,7 @@ import structlog
 
 from vmha.agent.admission import Admission
 from vmha.agent.autostart import Autostart
+from vmha.agent.cluster_copy import COPY_NAME, ClusterCopy
 from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import LocalHypervisor
 from vmha.agent.identity import Identity
@@ -72,7 +73,8 @@ async def run(
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
         edges = Edges(hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls), GrpcPeers(settings.tls))
-        agent = Parts(settings, state, clock, metrics, edges)
+        copy = ClusterCopy(DiskFile(settings.marker_dir / COPY_NAME), state)
+        agent = Parts(settings, state, copy, clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
         server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
@@ -98,7 +100,9 @@ class Edges:
 class Parts:
     """The agent, put together."""
 
-    def __init__(self, settings: AgentSettings, state: State, clock: Clock, metrics: Metrics, edges: Edges) -> None:
+    def __init__(
+        self, settings: AgentSettings, state: State, copy: ClusterCopy, clock: Clock, metrics: Metrics, edges: Edges
+    ) -> None:
         hypervisor = edges.hypervisor
         locks = VmLocks()
         self.keeper = Keeper(state, clock, metrics, may_lapse=settings.watchdog_device is None)
@@ -112,6 +116,7 @@ class Parts:
             metrics=metrics,
             keeper=self.keeper,
             guests=self.guests,
+            copy=copy,
             may_destroy=settings.self_fencing,
             watchdog=_watchdog(settings, state.boot_id),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vmha import __version__
 from vmha.agent import messages
+from vmha.agent.cluster_copy import ClusterCopy
 from vmha.agent.guests import Guests
 from vmha.agent.keeper import Keeper
 from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, LeaseConfig
@@ -28,6 +29,7 @@ class Identity:
 
     Attributes:
         may_destroy: This agent may destroy VMs at all (a setting).
+        copy: The copy of the cluster's configuration.
         watchdog: Where the process that feeds the host's watchdog shows that it does; None: none is configured.
         instance_id: New with each process.
         is_relayed: The newest ack that counted came through a peer.
@@ -42,6 +44,7 @@ class Identity:
     metrics: Metrics
     keeper: Keeper
     guests: Guests
+    copy: ClusterCopy
     may_destroy: bool = True
     watchdog: WatchdogLife | None = None
     instance_id: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -116,6 +119,8 @@ class Identity:
             config_version=self.config_version,
             store_generation=self.state.store_generation,
             boot_time=duration(self.clock.now()),
+            copy_version=self.copy.held.version,
+            cluster_copy=self.copy.offered,
         )
 
     def heartbeat(self) -> heartbeat_pb2.Heartbeat | None:

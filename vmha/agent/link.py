@@ -33,6 +33,8 @@ MOST_INTERVALS: Final = 4
 """Heartbeat intervals that one pause may last where they are short: a lease is not to run out for it."""
 LEAST_BACKOFF_S: Final = 0.1
 MAX_REDIRECTS: Final = 3
+RESTORING: Final = frozenset({"CLUSTER_COPY_WANTED", "CLUSTER_RESTORING"})
+"""Who is told so comes back within a heartbeat interval: the first host that has an ack attests no more for the others."""
 STEADY_S: Final = 5.0
 """A session that lasted this long makes up for earlier failures; two agents that supersede each other soon slow down."""
 POLL_TIMEOUT_S: Final = 5.0
@@ -165,6 +167,11 @@ class Link:
             self._redirects += 1
             self._redirect = leader
             return
+        copy = self._desk.identity.copy
+        if error.reason == "CLUSTER_COPY_WANTED":
+            copy.ask()
+        elif error.reason == "HOST_UNKNOWN":
+            copy.left(error.metadata.get("left_cluster_id", ""))
         self._redirects = 0
         self._place += 1
         if error.reason != self._last_failure:
@@ -176,6 +183,8 @@ class Link:
         if self._desk.identity.keeper.is_lapsed:
             return LEAST_BACKOFF_S  # guests wait for a manager's word, and not for long
         first = self._desk.identity.heartbeat_interval_s
+        if self._last_failure in RESTORING:
+            return random.uniform(LEAST_BACKOFF_S, max(LEAST_BACKOFF_S, first))
         cap = max(first, min(MOST_BACKOFF_S, MOST_INTERVALS * first))
         most = min(cap, first * 2 ** min(self._failures, 10))
         self._failures += 1

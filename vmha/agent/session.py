@@ -220,6 +220,7 @@ class Session:
     def _on_welcome(self, welcome: ms.SessionWelcome) -> None:
         _log.info("session_welcomed", session_id=welcome.session_id, manager_id=welcome.manager_id)
         self._state.joined(welcome.cluster_id)
+        self._identity.copy.welcomed()
         self._keeper.lease.cluster_id = welcome.cluster_id
         self._identity.report_acked(welcome.last_stored_sequence)
         if welcome.HasField("config"):
@@ -235,6 +236,9 @@ class Session:
             self._registered = True
             self._outbox.inventory(None)
             self._retimed.set()
+
+    def _on_cluster_copy(self, copy: ms.ConfigurationCopy) -> None:
+        self._identity.copy.take(copy)
 
     def _settle_lapse(self, *, in_force: bool) -> None:
         if in_force:

@@ -12,6 +12,7 @@ from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
+from vmha.manager.cluster_copies import ClusterCopies
 from vmha.manager.config_keeper import ConfigKeeper, voter_sets
 from vmha.manager.contact import Contact
 from vmha.manager.detector import Detector
@@ -65,6 +66,7 @@ class ClusterLoop:
         self.contact = Contact(max(parts.clock.now(), mandate.settled_s))
         self._settles_s = mandate.settled_s
         self.configs = ConfigKeeper(parts.store, memory, self.queues, connected=self._connected, made=self._config_made)
+        self.copies = ClusterCopies(memory, self.sessions)
         self.safe_mode = SafeMode(
             parts.store, memory, self.queues, self.alarms, lost=self._store_lost, changed=self._safe_mode_changed
         )
@@ -247,6 +249,7 @@ class ClusterLoop:
             self.rounds.push_assignments()
         self._feed_configs()
         self.rounds.push_settings()
+        self.copies.push()
         self.configs.review()
         self.safe_mode.look()
         self._note_protection()
@@ -297,7 +300,8 @@ class ClusterLoop:
         self.memory.forget_host(host_id)
         self.feed(ev.HostRemoved(host_id=host_id))
         self.alarms.forget_host(host_id)
-        self.sessions.forget(host_id, NotFound("HOST_UNKNOWN", f"host {host_id} left the cluster", {"host_id": host_id}))
+        about = {"host_id": host_id, "left_cluster_id": self.cluster_id}
+        self.sessions.forget(host_id, NotFound("HOST_UNKNOWN", f"host {host_id} left the cluster", about))
         metrics.forget_host(self.cluster_id, host_id)
 
     def store_lost(self, message: str, *, emptied: bool) -> None:

@@ -135,10 +135,15 @@ def content(memory: ClusterMemory) -> SafetyConfig:
     """What the newest configuration should say.
 
     Voters are the hosts that have registered and may still speak: one that was evacuated, or that an operator declared off, has
-    left the cluster until it registers again (R18).
+    left the cluster until it registers again (R18). After the loss of a store those that safe mode waits for vote, too: they
+    registered with the store that was lost, and keep their VMs by each other's word until they are heard.
     """
-    config = memory.cluster.config
-    racks = {host_id: memory.hosts[host_id].config.rack for host_id in memory.hypervisors if _votes(memory.hosts[host_id])}
+    config, awaited = memory.cluster.config, memory.cluster.awaited
+    racks = {
+        host_id: memory.hosts[host_id].config.rack
+        for host_id in memory.hypervisors
+        if host_id in awaited or _votes(memory.hosts[host_id])
+    }
     voters = committee.elect(racks)
     return SafetyConfig(
         protected=memory.cluster.ha_enabled,

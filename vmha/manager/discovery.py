@@ -12,6 +12,7 @@ from vmha.errors import NotFound, Unavailable, VmhaError
 from vmha.manager import metrics
 from vmha.manager.cluster_loop import ClusterLoop
 from vmha.manager.parts import Parts
+from vmha.manager.restoration import Restoration
 from vmha.manager.seat import Seat
 from vmha.manager.session_desk import SessionDesk
 from vmha.manager.sessions import Session
@@ -46,6 +47,7 @@ class Discovery:
         self._locks: dict[str, asyncio.Lock] = {}
         self._task: asyncio.Task[None] | None = None
         self._full_at = 0.0
+        self._restoration = Restoration(parts)
         parts.store_watch.back = self.refresh_all
 
     @property
@@ -106,9 +108,17 @@ class Discovery:
 
         Raises:
             PreconditionFailed: NOT_LEADER, with the leader's address where it is known.
+            VmhaError: As `Restoration.offered`, where no cluster has the host.
         """
         validate_session.hello(hello)
-        loop = (await self.find(hello.host_id)).led()
+        try:
+            seat = await self.find(hello.host_id)
+        except NotFound as unknown:
+            cluster_id, message = await self._restoration.offered(hello, unknown)
+            await self.refresh(cluster_id)
+            seat = self.seat_of(hello.host_id)
+            seat.lost(message)
+        loop = seat.led()
         return loop.desk.open(hello), loop.desk
 
     async def led(self, cluster_id: str) -> ClusterLoop:

@@ -10,6 +10,7 @@ from vmha.errors import Exhausted, FieldViolation, InvalidField, VmhaError
 from vmha.manager import events as ev
 from vmha.manager import metrics
 from vmha.manager.alarms import Alarms
+from vmha.manager.cluster_copies import ClusterCopies
 from vmha.manager.config_keeper import ConfigKeeper
 from vmha.manager.contact import Contact
 from vmha.manager.duplicates import Duplicates
@@ -55,6 +56,7 @@ class Cluster(Protocol):
     queues: HostQueues
     contact: Contact
     configs: ConfigKeeper
+    copies: ClusterCopies
     safe_mode: SafeMode
 
     @property
@@ -118,6 +120,7 @@ class SessionDesk:
         self._store_hello(session, hello)
         welcome = self._cluster.rounds.welcome(session, last_stored, registration_required=not resumes)
         session.send(ms.ReportHealthResponse(welcome=welcome))
+        self._cluster.copies.send(session)
         self._cluster.configs.admit(session.host_id)
         self._cluster.safe_mode.seen(hello.store_generation)
         self._cluster.feed(

@@ -73,6 +73,7 @@ class Session:
         held: Its newest heartbeat, while a decision about its host, or its registration, is on its way to the store.
         ownership_mark: How many acks had been made when the ownership update was queued; -1 when its arrival is known.
         config: The configuration that it was sent last; None before.
+        copy_version: Of the copy of the cluster's configuration that it holds.
         same_boot: It asked to register in a boot in which it was registered before and never given up.
     """
 
@@ -92,6 +93,7 @@ class Session:
         self.ownership_mark = -1
         self.same_boot = False
         self.config: ms.AgentConfig | None = None
+        self.copy_version = hello.copy_version
         self.outbox = Outbox()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.log = _log.bind(cluster_id=cluster_id, host_id=self.host_id, session_id=self.session_id)

@@ -17,6 +17,8 @@ MAX_VMS: Final = 10_000
 MAX_FORWARDED: Final = 64
 MAX_INSTANCE: Final = 64
 MAX_NONCE: Final = 128
+MAX_COPY_BYTES: Final = 512 * 1024
+"""Of a cluster's configuration, as agents keep it: some two thousand hosts."""
 LONGEST_BOOT_S: Final = 100 * 366 * 86_400.0
 _VERDICTS: Final = frozenset(host_pb2.PeerVerdict.values()) - {0}
 
@@ -33,6 +35,12 @@ def hello(message: manager.AgentHello) -> None:
         wrong.not_negative("hello.config_version", message.config_version)
         wrong.not_negative("hello.store_generation", message.store_generation)
         wrong.span("hello.boot_time", message.boot_time, LONGEST_BOOT_S)
+        wrong.not_negative("hello.copy_version", message.copy_version)
+        if message.HasField("cluster_copy"):
+            copy = message.cluster_copy
+            wrong.identifier("hello.cluster_copy.cluster_id", copy.cluster_id)
+            wrong.positive("hello.cluster_copy.version", copy.version)
+            wrong.that(copy.ByteSize() <= MAX_COPY_BYTES, "hello.cluster_copy", f"must have at most {MAX_COPY_BYTES} bytes")
 
 
 def registration(message: manager.AgentRegistration) -> None:

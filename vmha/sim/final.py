@@ -107,7 +107,7 @@ def _outcome(vm: VmSpec, books: Books, history: History, told: Mapping[str, Any]
         return (VmOutcome.PENDING if entries[-1].outcome is VmOutcome.OPEN else entries[-1].outcome).value
     if told:
         # Its evacuation went with the store; where it was claimed for, its owner may have let it execute.
-        moved = bool(not told["outcome"] and runs and runs[-1].t >= told["t"] and runs[-1].host != vm.host)
+        moved = not told["outcome"] and bool(runs) and runs[-1].t >= told["t"] and runs[-1].host != vm.host
         return VmOutcome.MOVED.value if moved else str(told["outcome"]) or VmOutcome.PENDING.value
     owner = books.vms[vm.id].owner_host_id if vm.id in books.vms else vm.host
     waits = any(not e.state.is_terminal and e.host_id == owner for e in books.evacuations)

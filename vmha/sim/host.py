@@ -8,6 +8,7 @@ from typing import Final
 
 from vmha import __version__
 from vmha.agent.app import Edges, Parts
+from vmha.agent.cluster_copy import ClusterCopy
 from vmha.agent.lease_events import GuardState
 from vmha.agent.metrics import Metrics
 from vmha.agent.service import SERVICE_NAME
@@ -108,6 +109,7 @@ class SimHost:
         self._shutdown: asyncio.Event | None = None
         self._state = MemoryFile("/run/vmha/agent.json")
         self._marker = MemoryFile("/var/lib/vmha/leased")
+        self._copy = MemoryFile("/var/lib/vmha/cluster-copy.binpb")
         self._guard = GuardState.EMPTY
         self._fenced = False
         environment.hosts[spec.id] = self
@@ -199,7 +201,7 @@ class SimHost:
             _Managers(environment.wire, process),
             _Peers(environment.wire, process),
         )
-        parts = self.parts = Parts(settings, state, clock, metrics, edges)
+        parts = self.parts = Parts(settings, state, ClusterCopy(self._copy, state), clock, metrics, edges)
         self._watch(parts)
         self._stop, self._shutdown = asyncio.Event(), asyncio.Event()
         servicers = [(add_AgentServiceServicer_to_server, parts.servicer, SERVICE_NAME)]

@@ -23,7 +23,6 @@ from vmha.store.incidents import Incidents
 from vmha.store.leaders import Leaders
 from vmha.store.scripts import Scripts, store_errors
 from vmha.store.vms import Vms
-from vmha.store.votes import Votes
 
 __all__ = ["Store", "connect"]
 
@@ -46,7 +45,6 @@ class Store:
         self.vms = Vms(client, scripts)
         self.evacuations = Evacuations(client, scripts)
         self.events = Events(client, scripts)
-        self.votes = Votes(scripts)
         self.leaders = Leaders(scripts)
 
     def under(self, term: int) -> Store:

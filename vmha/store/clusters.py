@@ -141,10 +141,15 @@ class Clusters:
         hosts: Sequence[HostRecord],
         groups: Iterable[Group],
         configs: Mapping[int, SafetyConfig] | None = None,
+        *,
+        awaited: Sequence[str] = (),
     ) -> ClusterRecord:
         """Writes a cluster that the store has lost, under the next store generation; one that is there is only returned.
 
         Open incidents of the hosts come back without their evidence. Inventory comes from the agents.
+
+        Args:
+            awaited: Safe mode waits for these whatever their records say; empty: for those that may run something.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN when it was deleted on purpose within the last day.
@@ -162,6 +167,7 @@ class Clusters:
             json.dumps(rows),
             json.dumps(rules),
             json.dumps({str(version): codec.safety_config_text(config) for version, config in (configs or {}).items()}),
+            *awaited,
         )
         await self._index(cluster.cluster_id)
         if rows:

@@ -164,11 +164,10 @@ EVENT_TOKEN = _spec(
     "manager, evac",
     "revision of an append, for its repeat",
 )
-VOTES = _spec("votes", "votes", "string", "given by the manager", "manager", "manager", "snapshot of the votes, for take-over")
 
 TABLE: tuple[KeySpec, ...] = (
     CLUSTER_INDEX, HOST_INDEX, CLUSTER, LEADER, TERM, TOMBSTONE, CONFIGS, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM,
-    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN, VOTES,
+    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN,
 )  # fmt: skip
 """Every key, in the order of the data's way."""
 

@@ -67,7 +67,7 @@ class ReportHealthRequest(_message.Message):
     def __init__(self, applied_nonce: _Optional[str] = ..., hello: _Optional[_Union[AgentHello, _Mapping]] = ..., report: _Optional[_Union[HealthReport, _Mapping]] = ..., heartbeat: _Optional[_Union[AgentHeartbeat, _Mapping]] = ..., goodbye: _Optional[_Union[AgentGoodbye, _Mapping]] = ..., registration: _Optional[_Union[AgentRegistration, _Mapping]] = ..., inventory: _Optional[_Union[InventoryReport, _Mapping]] = ...) -> None: ...
 
 class AgentHello(_message.Message):
-    __slots__ = ("host_id", "boot_id", "agent_instance_id", "agent_version", "last_acked_sequence", "incarnation", "self_fencing", "watchdog", "config_version", "store_generation", "boot_time")
+    __slots__ = ("host_id", "boot_id", "agent_instance_id", "agent_version", "last_acked_sequence", "incarnation", "self_fencing", "watchdog", "config_version", "store_generation", "boot_time", "copy_version", "cluster_copy")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,8 @@ class AgentHello(_message.Message):
     CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
     STORE_GENERATION_FIELD_NUMBER: _ClassVar[int]
     BOOT_TIME_FIELD_NUMBER: _ClassVar[int]
+    COPY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_COPY_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     boot_id: str
     agent_instance_id: str
@@ -90,7 +92,23 @@ class AgentHello(_message.Message):
     config_version: int
     store_generation: int
     boot_time: _duration_pb2.Duration
-    def __init__(self, host_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_instance_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., last_acked_sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ..., store_generation: _Optional[int] = ..., boot_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    copy_version: int
+    cluster_copy: ConfigurationCopy
+    def __init__(self, host_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_instance_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., last_acked_sequence: _Optional[int] = ..., incarnation: _Optional[int] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ..., store_generation: _Optional[int] = ..., boot_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., copy_version: _Optional[int] = ..., cluster_copy: _Optional[_Union[ConfigurationCopy, _Mapping]] = ...) -> None: ...
+
+class ConfigurationCopy(_message.Message):
+    __slots__ = ("cluster_id", "version", "content", "store_generation", "voter_host_ids")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    STORE_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    VOTER_HOST_IDS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    version: int
+    content: bytes
+    store_generation: int
+    voter_host_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[int] = ..., content: _Optional[bytes] = ..., store_generation: _Optional[int] = ..., voter_host_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AgentRegistration(_message.Message):
     __slots__ = ("boot_token", "vms")
@@ -177,7 +195,7 @@ class VmReport(_message.Message):
     def __init__(self, vm_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., state_reason: _Optional[str] = ..., domain_xml: _Optional[str] = ..., epoch: _Optional[int] = ..., autostart: _Optional[bool] = ..., facts: _Optional[_Union[_vm_pb2.VmFacts, _Mapping]] = ..., claim_epoch: _Optional[int] = ...) -> None: ...
 
 class ReportHealthResponse(_message.Message):
-    __slots__ = ("welcome", "report_ack", "assignment", "drain", "offer", "heartbeat_acks", "ownership", "config", "scout", "inventory_request", "revoked")
+    __slots__ = ("welcome", "report_ack", "assignment", "drain", "offer", "heartbeat_acks", "ownership", "config", "scout", "inventory_request", "revoked", "cluster_copy")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORT_ACK_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +207,7 @@ class ReportHealthResponse(_message.Message):
     SCOUT_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_REQUEST_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_COPY_FIELD_NUMBER: _ClassVar[int]
     welcome: SessionWelcome
     report_ack: ReportAck
     assignment: SessionAssignment
@@ -200,7 +219,8 @@ class ReportHealthResponse(_message.Message):
     scout: ScoutRequest
     inventory_request: InventoryRequest
     revoked: IncarnationRevoked
-    def __init__(self, welcome: _Optional[_Union[SessionWelcome, _Mapping]] = ..., report_ack: _Optional[_Union[ReportAck, _Mapping]] = ..., assignment: _Optional[_Union[SessionAssignment, _Mapping]] = ..., drain: _Optional[_Union[SessionDrain, _Mapping]] = ..., offer: _Optional[_Union[RegistrationOffer, _Mapping]] = ..., heartbeat_acks: _Optional[_Union[HeartbeatAcks, _Mapping]] = ..., ownership: _Optional[_Union[OwnershipUpdate, _Mapping]] = ..., config: _Optional[_Union[AgentConfig, _Mapping]] = ..., scout: _Optional[_Union[ScoutRequest, _Mapping]] = ..., inventory_request: _Optional[_Union[InventoryRequest, _Mapping]] = ..., revoked: _Optional[_Union[IncarnationRevoked, _Mapping]] = ...) -> None: ...
+    cluster_copy: ConfigurationCopy
+    def __init__(self, welcome: _Optional[_Union[SessionWelcome, _Mapping]] = ..., report_ack: _Optional[_Union[ReportAck, _Mapping]] = ..., assignment: _Optional[_Union[SessionAssignment, _Mapping]] = ..., drain: _Optional[_Union[SessionDrain, _Mapping]] = ..., offer: _Optional[_Union[RegistrationOffer, _Mapping]] = ..., heartbeat_acks: _Optional[_Union[HeartbeatAcks, _Mapping]] = ..., ownership: _Optional[_Union[OwnershipUpdate, _Mapping]] = ..., config: _Optional[_Union[AgentConfig, _Mapping]] = ..., scout: _Optional[_Union[ScoutRequest, _Mapping]] = ..., inventory_request: _Optional[_Union[InventoryRequest, _Mapping]] = ..., revoked: _Optional[_Union[IncarnationRevoked, _Mapping]] = ..., cluster_copy: _Optional[_Union[ConfigurationCopy, _Mapping]] = ...) -> None: ...
 
 class SessionWelcome(_message.Message):
     __slots__ = ("session_id", "manager_id", "last_stored_sequence", "assignment", "config", "registration_required", "cluster_id")

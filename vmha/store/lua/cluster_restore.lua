@@ -1,6 +1,6 @@
 -- The store came back empty: writes what the manager remembers, all of it or nothing.
 -- ARGV: settings, protection, version, config_version, store_generation, hosts (JSON, all values text), groups (JSON),
--- numbered configurations (JSON).
+-- numbered configurations (JSON), hosts to wait for whatever their records say.
 if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} end
 if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
 redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
@@ -17,6 +17,7 @@ for id, row in pairs(cjson.decode(ARGV[6])) do
       'Restored after the store was lost.'}))
   end
 end
+if #ARGV > 8 then awaited = {unpack(ARGV, 9)} end
 -- Safe mode from the first moment on: only the hosts themselves know what they run (R20).
 if #awaited > 0 then redis.call('HSET', K_cluster(), 'awaited', cjson.encode(awaited)) end
 for id, rule in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', K_groups(), id, rule) end
