@@ -59,6 +59,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "VmOutcome": model.VmOutcome,
     "VmStep": model.VmStep,
     "ProofKind": model.ProofKind,
+    "DiskStorage": model.DiskStorage,
 }
 
 
