@@ -17,7 +17,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from vmha.errors import FieldViolation, InvalidField
-from vmha.model import DiskStorage, VmDisk, VmFacts
+from vmha.facts import DiskStorage, VmDisk, VmFacts
 
 INSTANCE_NAMESPACE: Final = "urn:vmha:instance:1"
 """Of <vmha:instance>, which an operator writes."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vmha.domain_xml import MAX_XML_BYTES, parse_domain
 from vmha.errors import InvalidField
-from vmha.model import DiskStorage, VmDisk
+from vmha.facts import DiskStorage, VmDisk
 
 UUID = "1f9a1b9e-5c9b-4d62-9c4e-0a8d4f4b7c11"
 

@@ -8,28 +8,24 @@ from hypothesis import strategies as st
 
 from vmha.cluster_config import LONGEST_S, MAY_BE_ZERO, SHORTEST_S, TIMER_NAMES, Wishes, merge
 from vmha.errors import InvalidField
+from vmha.facts import DiskStorage, HostFacts, SharedDirectory, VmDisk, VmFacts
 from vmha.messages import EVENT_KINDS, evacuation_to_proto, event_detail, event_to_proto
 from vmha.model import (
     FAST_TIMERS,
     STANDARD_TIMERS,
     ClusterConfig,
-    DiskStorage,
     EvacuationState,
     FenceConfig,
     Group,
     GroupMode,
     GroupPolicy,
     HostConfig,
-    HostFacts,
     HostState,
     Observation,
     PeerVerdict,
     Profile,
     ProofPolicy,
     SelfFencing,
-    SharedDirectory,
-    VmDisk,
-    VmFacts,
     VmOutcome,
 )
 from vmha.rpc import convert
@@ -65,6 +61,7 @@ configs = st.builds(
     parallel=st.integers(0, 1000),
     parallel_per_target=st.integers(0, 1000),
     watchers=st.integers(0, 64),
+    image_directory=st.sampled_from(["", "/srv/images"]),
 ).map(merge)
 hosts = st.builds(
     HostConfig,

@@ -8,23 +8,19 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from vmha.cluster_config import TIMER_COUNTS, Wishes, merge
+from vmha.facts import DiskStorage, HostFacts, SharedDirectory, VmDisk, VmFacts
 from vmha.model import (
     ClusterConfig,
-    DiskStorage,
     FenceConfig,
     Group,
     GroupMode,
     GroupPolicy,
     HostConfig,
-    HostFacts,
     Observation,
     PeerVerdict,
     Profile,
     ProofPolicy,
     SelfFencing,
-    SharedDirectory,
-    VmDisk,
-    VmFacts,
 )
 from vmha.rpc.scalars import duration, enum_from_proto, enum_to_proto, seconds
 from vmha.v1 import cluster_pb2, cluster_service_pb2, host_pb2, manager_service_pb2, vm_pb2

@@ -10,19 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vmha.model import (
-    ClusterConfig,
-    EvacuationState,
-    Group,
-    HostConfig,
-    HostFacts,
-    HostState,
-    ProofKind,
-    VmFacts,
-    VmOutcome,
-    VmState,
-    VmStep,
-)
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import ClusterConfig, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState, VmStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
