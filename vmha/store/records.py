@@ -222,6 +222,7 @@ class VmEntry:
         epoch: The ownership epoch of this start; 0 before it is claimed.
         target_incarnation: The target's registration that the start is made for (R12).
         attempts: Targets that definitely refused the start so far, in order.
+        image: The image that its root disk is made anew from on the target (S24); empty when it moves with its disks.
     """
 
     vm_id: str
@@ -235,6 +236,7 @@ class VmEntry:
     reason: str = ""
     message: str = ""
     attempts: tuple[str, ...] = ()
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

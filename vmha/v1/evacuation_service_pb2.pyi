@@ -184,7 +184,7 @@ class Evacuation(_message.Message):
     def __init__(self, evacuation_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., state: _Optional[_Union[EvacuationState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofKind, str]] = ..., total_count: _Optional[int] = ..., moved_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., pending_count: _Optional[int] = ..., restarted_count: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proof_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class VmEvacuation(_message.Message):
-    __slots__ = ("vm_id", "vm_name", "target_host_id", "step", "outcome", "reason", "message", "epoch")
+    __slots__ = ("vm_id", "vm_name", "target_host_id", "step", "outcome", "reason", "message", "epoch", "image")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     VM_NAME_FIELD_NUMBER: _ClassVar[int]
     TARGET_HOST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class VmEvacuation(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     vm_name: str
     target_host_id: str
@@ -201,7 +202,8 @@ class VmEvacuation(_message.Message):
     reason: str
     message: str
     epoch: int
-    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., target_host_id: _Optional[str] = ..., step: _Optional[_Union[VmStep, str]] = ..., outcome: _Optional[_Union[VmOutcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    image: str
+    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., target_host_id: _Optional[str] = ..., step: _Optional[_Union[VmStep, str]] = ..., outcome: _Optional[_Union[VmOutcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., epoch: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
 
 class GetEvacuationRequest(_message.Message):
     __slots__ = ("cluster_id", "evacuation_id")
