@@ -19,6 +19,7 @@ DOMAIN: Final = "vmha"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 _MESSAGE_CHARACTERS: Final = 600
 _ITEM_CHARACTERS: Final = 200
+_RULE_CHARACTERS: Final = 300
 _DETAILS_BYTES: Final = 4000
 
 _CLASSES: Final[dict[grpc.StatusCode, type[errors.VmhaError]]] = {
@@ -74,7 +75,7 @@ def _precondition_failure(error: errors.EnablementRefused) -> error_details_pb2.
         if answer.ByteSize() > _DETAILS_BYTES:
             answer.violations.add(type="", subject="", description=f"and {len(error.rules) - number} more")
             break
-        answer.violations.add(type=rule.rule, subject=rule.subject, description=_cut(rule.message, _ITEM_CHARACTERS))
+        answer.violations.add(type=rule.rule, subject=rule.subject, description=_cut(rule.message, _RULE_CHARACTERS))
     return answer
 
 
