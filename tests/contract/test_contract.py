@@ -14,6 +14,8 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from vmha import facts, model
 from vmha.cluster_config import TIMER_NAMES
+from vmha.evac import fencing
+from vmha.manager import findings
 from vmha.messages import EVENT_KINDS
 from vmha.rpc.scalars import enum_from_proto, enum_prefix, enum_to_proto
 from vmha.v1 import (
@@ -60,6 +62,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "VmStep": model.VmStep,
     "ProofKind": model.ProofKind,
     "DiskStorage": facts.DiskStorage,
+    "FindingSeverity": findings.Severity,
+    "FencePower": fencing.Power,
 }
 
 
