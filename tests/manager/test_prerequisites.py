@@ -18,7 +18,7 @@ from vmha.model import ProofPolicy, SelfFencing, VmState
 from vmha.store.records import ClusterSnapshot, HostRecord, VmRecord
 
 LOCAL, SHARED, VOLUME = DiskStorage.LOCAL, DiskStorage.SHARED, DiskStorage.VOLUME
-IMAGES = {"image_directory": "/images"}
+IMAGES: dict[str, Any] = {"image_directory": "/images"}
 REBUILT = running_vm("web", image="debian", disks=(disk(LOCAL),))
 ON_VOLUME = running_vm("web", disks=(disk(VOLUME),))
 VTPM = running_vm("web", has_vtpm=True)
