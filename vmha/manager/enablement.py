@@ -89,7 +89,7 @@ def _own_aggregates(case: Case) -> Iterator[Finding]:
             if HYPERVISOR in host.config.roles and name in host.config.aggregates
         )
         if elsewhere:
-            text = f"Aggregate {name} spans clusters: {listed(elsewhere)} is in it, too."
+            text = f"Aggregate {name} spans clusters: it also holds {listed(elsewhere)}."
             remedy = "Give each cluster aggregates of its own names."
             yield refuses("AGGREGATE_SPANS_CLUSTERS", f"aggregates/{name}", text, remedy)
 
@@ -103,8 +103,8 @@ def _demanded_aggregates(case: Case) -> Iterator[Finding]:
     for wanted, names in sorted(demands.items()):
         inside = [host_id for host_id, host in case.hypervisors.items() if set(wanted) <= set(host.config.aggregates)]
         if len(inside) < 2:
-            held = f"only {inside[0]}" if inside else "no host"
-            text = f"{listed(names)} demands {' and '.join(wanted)}, and {held} of this cluster is in it: it could go nowhere."
+            held = f"Only {inside[0]}" if inside else "No host"
+            text = f"{held} of this cluster is in {' and '.join(wanted)}, as is demanded by {listed(names)}: it could go nowhere."
             remedy = "Put a second host into it, or drop the demand or the protection in the VM's metadata."
             yield refuses("AGGREGATE_TOO_SMALL", f"aggregates/{','.join(wanted)}", text, remedy)
 

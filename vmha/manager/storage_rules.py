@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -45,12 +46,12 @@ def _disks_on(vm: VmRecord, storage: DiskStorage) -> list[VmDisk]:
 
 def _shared_disks(case: Case) -> Iterator[Finding]:
     """S13: a second host has the storage of a file that is said to be shared. Mounts come and go: it warns."""
-    reported = _storages(case)
+    reported, all_known = _storages(case), case.all_known
     for vm in case.protected:
         for disk in _disks_on(vm, DiskStorage.SHARED):
             if not disk.storage_id:
                 why = "nobody proved that other hosts see the same directory"
-            elif case.all_known and not reported.get(disk.storage_id, set()) - {vm.owner_host_id}:
+            elif all_known and not reported.get(disk.storage_id, set()) - {vm.owner_host_id}:
                 why = "no other host reports this storage"
             else:
                 continue
@@ -85,7 +86,7 @@ def _directories(case: Case) -> Iterator[Finding]:
             yield warns("SHARED_DIRECTORY", case.subject, text, "Mount the same storage under this path on every hypervisor.")
         absent = sorted(case.known.keys() - {host_id for hosts in groups.values() for host_id in hosts})
         if absent:
-            text = f"{path} is shared by some hosts, and {listed(absent)} does not name it."
+            text = f"{path} is shared by some hosts, and not named by {listed(absent)}."
             yield warns("SHARED_DIRECTORY", case.subject, text, "Mount it there, and name it in the agent's settings.")
 
 
@@ -99,62 +100,68 @@ def _image_library(case: Case) -> Iterator[Finding]:
     if not rebuilt:
         return
     hosts, directory = case.with_role(IMAGE_LIBRARY), case.config.image_directory
-    who = f"{listed(rebuilt)} would be made anew"
+    need = f"and the root disk of {listed(rebuilt)} would be made anew from an image"
     if len(hosts) == 1:
-        text = f"{who}, and only {hosts[0]} has the role image-library: it must be assigned to at least two hosts."
+        text = f"Only {hosts[0]} has the role image-library, {need}: it must be assigned to at least two hosts."
         yield refuses("IMAGE_LIBRARY", case.subject, text, "Give the role to a second host.")
     elif not hosts:
-        text = f"{who}, and no host has the role image-library: {directory} is taken to be served from outside the cluster."
+        text = f"No host has the role image-library, {need}: {directory} is taken to be served from outside the cluster."
         yield warns("IMAGE_LIBRARY", case.subject, text, "Give the role to two hosts, if hosts of this cluster serve it.")
     seen = {host_id: facts.storage_id(f"{directory.rstrip('/')}/") for host_id, facts in case.known.items()}
     remedy = "Mount the library's storage on every hypervisor, and name it in the agents' settings."
     if case.all_known and all(seen.values()) and len(set(seen.values())) == len(seen) > 1:
-        text = f"{who}, and {directory} is another storage on each host: the image library must use shared storage."
+        text = f"{directory} is another storage on each host, {need}: the image library must use shared storage."
         yield refuses("IMAGE_LIBRARY", case.subject, text, remedy)
     elif missing := sorted(host_id for host_id, storage_id in seen.items() if not storage_id):
-        text = f"{who}, and it is not proven that {directory} is shared storage on {listed(missing)}."
+        text = f"It is not proven that {directory} is shared storage on {listed(missing)}, {need}."
         yield warns("IMAGE_LIBRARY", case.subject, text, remedy)
 
 
 def _block_storage(case: Case) -> Iterator[Finding]:
     """S13, S25: volumes do not hang on one host."""
-    users = [vm.name for vm in case.protected if any(_ours(case, disk) for disk in _disks_on(vm, DiskStorage.VOLUME))]
+    here = _names_of_hosts(case)
+    volumes = ((vm, _disks_on(vm, DiskStorage.VOLUME)) for vm in case.protected)
+    users = [vm.name for vm, disks in volumes if any(not disk.servers or not here.isdisjoint(disk.servers) for disk in disks)]
     hosts = case.with_role(BLOCK_STORAGE)
     if not users or len(hosts) > 1:
         return
     if hosts:
-        text = f"{listed(users)} uses volumes, and only {hosts[0]} has the role block-storage: with it every volume is lost."
+        text = (
+            f"Only {hosts[0]} has the role block-storage, and volumes are used by {listed(users)}: with it all volumes are lost."
+        )
         remedy = "Give the role to a second host; take it from that one, if volumes are served from outside the cluster."
-        yield refuses("BLOCK_STORAGE_ROLE", case.subject, f"{text} It must be assigned to at least two hosts.", remedy)
+        yield refuses("BLOCK_STORAGE_ROLE", case.subject, f"{text} The role must be assigned to at least two hosts.", remedy)
     else:
-        text = f"{listed(users)} uses volumes, and no host has the role block-storage: they are taken to be served from outside."
+        text = f"No host has the role block-storage: volumes used by {listed(users)} are taken to be served from outside."
         yield warns("BLOCK_STORAGE_ROLE", case.subject, text, "Give the role to the hosts that serve volumes, if they are here.")
 
 
-def _ours(case: Case, disk: VmDisk) -> bool:
-    """Whether a volume may be served by hosts of this cluster: who serves it is not known, or is one of them."""
-    addresses = {host.config.agent_target.rpartition(":")[0] for host in case.snapshot.hosts.values()}
-    return not disk.servers or any(server in case.snapshot.hosts or server in addresses for server in disk.servers)
+def _names_of_hosts(case: Case) -> set[str]:
+    """What a volume calls its server where that is a host of this cluster; one of which that is not known may be."""
+    return {
+        name for host_id, host in case.snapshot.hosts.items() for name in (host_id, host.config.agent_target.rpartition(":")[0])
+    }
 
 
 def _tpm_state(case: Case) -> Iterator[Finding]:
     """S13, S21: a second host has the state of a VM's emulated TPM."""
-    known = case.known
+    known, all_known = case.known, case.all_known
     guests = [vm for vm in case.protected if vm.facts.has_vtpm and vm.owner_host_id in known]
     remedy = f"Put the TPM state directory on storage that all hypervisors mount, owned by the TPM emulator's user, {OWN_WAY}"
-    apart: set[str] = set()
+    sharing = Counter(facts.tpm_storage_id for facts in known.values())
+    used: set[str] = set()
     for vm in guests:
         here = known[vm.owner_host_id].tpm_storage_id
-        differ = {host_id for host_id, facts in known.items() if facts.tpm_storage_id != here}
         if not here:
             text = f"{vm.name} has a vTPM, and {_tpm_trouble(vm.owner_host_id, known[vm.owner_host_id])}."
-        elif case.all_known and len(known) - len(differ) < 2:
+        elif all_known and sharing[here] < 2:
             text = f"{vm.name} has a vTPM, and no host but {vm.owner_host_id} has the storage on which its state lies."
         else:
-            apart |= differ
+            used.add(here)
             continue
         yield refuses("VTPM_STATE", f"vms/{vm.vm_id}", text, remedy)
-    for host_id in sorted(apart):
+    apart = sorted(host_id for host_id, facts in known.items() if used - {facts.tpm_storage_id})
+    for host_id in apart:
         text = f"{_tpm_trouble(host_id, known[host_id])}: it is no target for all VMs with a vTPM."
         yield warns("VTPM_STATE", f"hosts/{host_id}", text, remedy)
 
