@@ -103,6 +103,7 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
             passed=[fine],
             clocks=self.clocks,
             manager_version="0.1.0",
+            unknown_types=["VTPM_STATE", "CPU_INCOMPATIBLE"],
         )
 
     async def DisableCluster(self, request: cs.DisableClusterRequest, context: Context) -> cs.DisableClusterResponse:

@@ -59,6 +59,7 @@ async def test_s13_people_read_what_refuses_first_and_what_to_do(vmha: Vmha) -> 
         "    -> Mend it.",
     ]
     assert rows.index("warns: something will not work") < rows.index("fine") < rows.index("fence devices")
+    assert "  VTPM_STATE, CPU_INCOMPATIBLE" in rows
     told = [row.split() for row in rows]
     assert ["h1", "fence_ipmilan", "ON", "0.31", "s"] in told
     assert ["h2", "fence_ipmilan", "UNKNOWN", "5.00", "s", "FENCE_TIMEOUT:", "no", "answer"] in told

@@ -114,6 +114,7 @@ async def test_s13_check_says_what_only_the_leader_knows(world: World) -> None:
     assert answer.manager_version == __version__
     assert {"MIN_HOSTS", "NO_LEADER", "CLOCK_SUSPECT", "AGENT_MISSING"} <= set(types(answer.passed))
     assert set(types(answer.findings)) & set(types(answer.passed)) == set()
+    assert answer.unknown_types == []
     assert answer.cluster.protection_state == cluster_pb2.PROTECTION_STATE_DISABLED
     assert await acts(world) == before
 

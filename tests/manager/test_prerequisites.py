@@ -12,7 +12,7 @@ import pytest
 from tests.manager.prerequisites import FACTS, cluster, disk, found, host, running_vm, vm_id
 from vmha.facts import DiskStorage, HostFacts, SharedDirectory, VmDisk
 from vmha.manager.clock_check import ClockReading
-from vmha.manager.enablement import RULES, TYPES, check, passed
+from vmha.manager.enablement import RULES, TYPES, check, passed, unknown
 from vmha.manager.findings import KEPT, Running, bounded, refuses
 from vmha.model import ProofPolicy, SelfFencing, VmState
 from vmha.store.records import ClusterSnapshot, HostRecord, VmRecord
@@ -243,7 +243,19 @@ def test_s13_nothing_is_wrong_with_a_cluster_that_meets_everything() -> None:
     running = Running(clocks={"h1": FINE, "h2": FINE})
 
     assert check(hosts(there, there), vms, running=running) == []
-    assert passed([]) == TYPES
+    assert passed(hosts(there, there), []) == TYPES
+
+
+def test_s13_what_nobody_reported_is_not_called_fine() -> None:
+    """While a host has not reported, only what configuration and management plane say is passed; the rest is not known."""
+    silent, heard = hosts(FACTS, None), hosts(FACTS, FACTS)
+
+    told = check(silent, [])
+
+    assert {"GPU", "OS_VERSIONS_DIFFER", "SHARED_STORAGE"} <= set(unknown(silent, told))
+    assert {"MIN_HOSTS", "SAFE_MODE", "HOST_WITHOUT_FENCE"} <= set(passed(silent, told))
+    assert passed(silent, told).keys() | set(unknown(silent, told)) | {f.type for f in told} == set(TYPES)
+    assert unknown(heard, check(heard, [])) == []
 
 
 @pytest.mark.parametrize("what", [None, HostFacts(vcpus=1, memory_mib=1)], ids=["no report", "an old agent"])

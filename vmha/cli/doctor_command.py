@@ -135,6 +135,9 @@ def _print(checked: cs.CheckClusterResponse, hosts: Sequence[host_pb2.Host], fen
     if checked.passed:
         output.heading("fine")
         output.facts((f"  {check.type}", check.description) for check in checked.passed)
+    if checked.unknown_types:
+        output.heading("not known: hosts have not reported yet")
+        output.line(f"  {', '.join(checked.unknown_types)}")
     output.heading("fence devices")
     output.table(("HOST", "DEVICE", "READS", "TOOK", "NOTE"), [_fence_row(fence) for fence in fences])
     if storages := _storages(hosts):
@@ -145,7 +148,7 @@ def _print(checked: cs.CheckClusterResponse, hosts: Sequence[host_pb2.Host], fen
         output.heading("clocks")
         output.table(("HOST", "RUNS", "AGAINST THE MANAGER'S"), [_clock_row(clock) for clock in checked.clocks])
     output.heading(f"versions (manager {checked.manager_version})")
-    output.table([name.upper() for name in _VERSIONS], [_version(host) for host in hosts])
+    output.table([name.upper() for name in _VERSIONS], [[said or "-" for said in _version(host)] for host in hosts])
 
 
 def _findings(title: str, findings: Sequence[cs.Finding]) -> None:
@@ -172,7 +175,7 @@ def _fence_row(fence: Fence) -> tuple[object, ...]:
 
 def _clock_row(clock: cs.HostClock) -> tuple[object, ...]:
     if not clock.HasField("compared_for"):
-        return clock.host_id, "right" if clock.sane else "WRONG", "not compared for long enough yet"
+        return clock.host_id, "-" if clock.sane else "WRONG", "not compared for long enough yet"
     compared = f"{seconds(clock.gained) * 1000:+.1f} ms in {seconds(clock.compared_for):.0f} s"
     return clock.host_id, "right" if clock.sane else "WRONG", compared
 
@@ -182,5 +185,4 @@ _VERSIONS: Final = ("host", "agent", "system", "libvirt", "hypervisor")
 
 def _version(host: host_pb2.Host) -> tuple[str, ...]:
     facts = host.facts
-    found = (facts.agent_version, facts.operating_system, facts.libvirt_version, facts.hypervisor_version)
-    return (host.host_id, *(said or "-" for said in found))
+    return host.host_id, facts.agent_version, facts.operating_system, facts.libvirt_version, facts.hypervisor_version

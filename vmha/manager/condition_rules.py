@@ -115,3 +115,4 @@ TYPES: Final = {
     "LEARNING": "the manager has learnt what it needs",
     "NO_LEADER": "a manager leads",
 }
+WITHOUT_REPORTS: Final = frozenset(TYPES) - {"AGENT_VERSIONS_DIFFER", "LIBVIRT_VERSIONS_DIFFER"}

@@ -58,10 +58,18 @@ def check(
     return sorted(found, key=lambda finding: finding.severity)
 
 
-def passed(findings: Sequence[Finding]) -> dict[str, str]:
-    """The types of which there is no finding, and what is true then."""
-    found = {finding.type for finding in findings}
+def passed(snapshot: ClusterSnapshot, findings: Sequence[Finding]) -> dict[str, str]:
+    """The types of which it is known that there is no finding, and what is true then."""
+    found = {finding.type for finding in findings} | set(unknown(snapshot, findings))
     return {type_: words for type_, words in TYPES.items() if type_ not in found}
+
+
+def unknown(snapshot: ClusterSnapshot, findings: Sequence[Finding]) -> list[str]:
+    """The types of which there is no finding so far, but some host has not reported what it has."""
+    if all(host.facts is not None for host in snapshot.hosts.values() if HYPERVISOR in host.config.roles):
+        return []
+    found = {finding.type for finding in findings}
+    return [type_ for type_ in TYPES if type_ not in found and type_ not in WITHOUT_REPORTS]
 
 
 def _two_hosts(case: Case) -> Iterator[Finding]:
@@ -160,3 +168,7 @@ TYPES: Final[Mapping[str, str]] = {
     **condition_rules.TYPES,
 }
 """Every type of finding, in the order in which an operator would ask, and what is true where there is none of it."""
+WITHOUT_REPORTS: Final = (
+    frozenset({"MIN_HOSTS", "AGGREGATES_DIFFER", "AGGREGATE_SPANS_CLUSTERS"}) | condition_rules.WITHOUT_REPORTS
+)
+"""Types that need no agent's report: the configuration or the management plane says it."""

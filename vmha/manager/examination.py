@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vmha import __version__
 from vmha.errors import BrokenRule, EnablementRefused, NotFound
-from vmha.manager.enablement import check, passed
+from vmha.manager.enablement import check, passed, unknown
 from vmha.manager.findings import Finding, Running, Severity, bounded
 from vmha.manager.operations import Operations
 from vmha.manager.refusals import not_leader
@@ -66,12 +66,14 @@ async def check_cluster(operations: Operations, cluster_id: str) -> cs.CheckClus
     seen = await examine(operations, cluster_id)
     if seen.leader.address and cluster_id not in operations.discovery.loops:
         raise not_leader(cluster_id, seen.leader)
+    fine = passed(seen.snapshot, seen.findings)
     return cs.CheckClusterResponse(
         cluster=operations.cluster_message(seen.snapshot, seen.leader),
         findings=[finding_to_proto(finding) for finding in seen.told],
-        passed=[cs.PassedCheck(type=type_, description=words) for type_, words in passed(seen.findings).items()],
+        passed=[cs.PassedCheck(type=type_, description=words) for type_, words in fine.items()],
         clocks=[_clock(seen.running, host_id) for host_id in sorted(seen.running.clocks)],
         manager_version=__version__,
+        unknown_types=unknown(seen.snapshot, seen.findings),
     )
 
 

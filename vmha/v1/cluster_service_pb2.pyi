@@ -229,18 +229,20 @@ class CheckClusterRequest(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ...) -> None: ...
 
 class CheckClusterResponse(_message.Message):
-    __slots__ = ("cluster", "findings", "passed", "clocks", "manager_version")
+    __slots__ = ("cluster", "findings", "passed", "clocks", "manager_version", "unknown_types")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
     CLOCKS_FIELD_NUMBER: _ClassVar[int]
     MANAGER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_TYPES_FIELD_NUMBER: _ClassVar[int]
     cluster: _cluster_pb2.Cluster
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     passed: _containers.RepeatedCompositeFieldContainer[PassedCheck]
     clocks: _containers.RepeatedCompositeFieldContainer[HostClock]
     manager_version: str
-    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., passed: _Optional[_Iterable[_Union[PassedCheck, _Mapping]]] = ..., clocks: _Optional[_Iterable[_Union[HostClock, _Mapping]]] = ..., manager_version: _Optional[str] = ...) -> None: ...
+    unknown_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., passed: _Optional[_Iterable[_Union[PassedCheck, _Mapping]]] = ..., clocks: _Optional[_Iterable[_Union[HostClock, _Mapping]]] = ..., manager_version: _Optional[str] = ..., unknown_types: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DisableClusterRequest(_message.Message):
     __slots__ = ("cluster_id", "etag")
