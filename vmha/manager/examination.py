@@ -63,9 +63,10 @@ async def check_cluster(operations: Operations, cluster_id: str) -> cs.CheckClus
     Raises:
         PreconditionFailed: NOT_LEADER, while another replica leads: it knows the clocks.
     """
+    leader = await operations.store.leaders.get(cluster_id)
+    if leader.address and cluster_id not in operations.discovery.loops:
+        raise not_leader(cluster_id, leader)
     seen = await examine(operations, cluster_id)
-    if seen.leader.address and cluster_id not in operations.discovery.loops:
-        raise not_leader(cluster_id, seen.leader)
     fine = passed(seen.snapshot, seen.findings)
     return cs.CheckClusterResponse(
         cluster=operations.cluster_message(seen.snapshot, seen.leader),
