@@ -25,16 +25,6 @@ async def acts(world: World) -> list[Any]:
     return [event.detail for event in await world.store.events.read(CLUSTER, 0) if event.kind == "operator_act"]
 
 
-async def test_s09_enabling_is_a_second_step(world: World) -> None:
-    """S9: not while it is created; afterwards it is."""
-    error = await refused(world.operator.CreateCluster(cs.CreateClusterRequest(cluster_id=CLUSTER, enable_ha=True)))
-    await world.create(["h1", "h2"], enable=False)
-    answer = await world.operator.EnableCluster(ENABLE)
-
-    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HA_AT_CREATION")
-    assert answer.cluster.protection_state == cluster_pb2.PROTECTION_STATE_ACTIVE
-
-
 async def test_s13_a_refusal_carries_every_prerequisite_that_refuses(world: World) -> None:
     """Facts that came in with real inventories count; programs get type, subject and description of each; nothing is enabled."""
     await world.create(["h1", "h2"], enable=False)
