@@ -35,18 +35,8 @@ from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Edges
 from vmha.evac.runner import RunnerSettings
 from vmha.evac.supervisor import Supervisor
-from vmha.model import (
-    FAST_TIMERS,
-    ClusterConfig,
-    HostConfig,
-    HostFacts,
-    HostState,
-    Profile,
-    ProofPolicy,
-    VmFacts,
-    VmOutcome,
-    VmState,
-)
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import FAST_TIMERS, ClusterConfig, HostConfig, HostState, Profile, ProofPolicy, VmOutcome, VmState
 from vmha.rpc.server import Server
 from vmha.store import Store, connect
 from vmha.store.records import EvacuationRecord, VmObservation

@@ -6,6 +6,7 @@ The one place that knows what is absurd; the contract (`vmha.rpc.convert`) and t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -33,6 +34,7 @@ MAX_PROBE_MISSES: Final = 100
 MAX_PARALLEL: Final = 1000
 MAX_WATCHERS: Final = 64
 MAX_OVERCOMMIT: Final = 1000.0
+MAX_PATH: Final = 1024
 DEFAULT_WATCHERS: Final = 5
 DEFAULT_MAX_DOWN: Final = 1 / 3
 
@@ -44,6 +46,7 @@ _HIGHEST: Final[Mapping[str, float]] = {
     "parallel_per_target": MAX_PARALLEL,
     "watchers": MAX_WATCHERS,
 }
+_DIRECTORY: Final = re.compile(rf"(?!.*/\.\.?(?:/|\Z))/[-\w./+@:]{{1,{MAX_PATH - 1}}}", re.ASCII)
 _BASE: Final = {Profile.STANDARD: STANDARD_TIMERS, Profile.FAST: FAST_TIMERS}
 
 
@@ -65,6 +68,7 @@ class Wishes:
     parallel: int = 0
     parallel_per_target: int = 0
     watchers: int = 0
+    image_directory: str = ""
 
 
 def merge(wishes: Wishes, path: str = "config") -> ClusterConfig:
@@ -77,7 +81,7 @@ def merge(wishes: Wishes, path: str = "config") -> ClusterConfig:
     Raises:
         InvalidField: Every setting that is out of bounds, by its path.
     """
-    wrong = _timer_violations(wishes.timers, path) + _out_of_range(wishes, path)
+    wrong = _timer_violations(wishes.timers, path) + _out_of_range(wishes, path) + _path_violations(wishes, path)
     if wrong:
         raise InvalidField(wrong)
     overrides: dict[str, Any] = _typed(wishes.timers)
@@ -97,6 +101,7 @@ def merge(wishes: Wishes, path: str = "config") -> ClusterConfig:
         parallel=wishes.parallel or parallel,
         parallel_per_target=wishes.parallel_per_target or parallel_per_target,
         watchers=wishes.watchers or DEFAULT_WATCHERS,
+        image_directory=wishes.image_directory,
     )
 
 
@@ -125,6 +130,13 @@ def _out_of_range(wishes: Wishes, path: str) -> list[FieldViolation]:
         for name, high in _HIGHEST.items()
         if not 0 <= (value := getattr(wishes, name)) <= high
     ]
+
+
+def _path_violations(wishes: Wishes, path: str) -> list[FieldViolation]:
+    directory = wishes.image_directory
+    if not directory or _DIRECTORY.fullmatch(directory):
+        return []
+    return [FieldViolation(f"{path}.image_directory", f"must be an absolute path of at most {MAX_PATH} plain characters")]
 
 
 def _contradictions(timers: Timers, path: str) -> list[FieldViolation]:

@@ -18,7 +18,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from vmha.errors import FieldViolation, InvalidField
-from vmha.model import VmFacts
+from vmha.facts import DiskStorage, VmDisk, VmFacts
 
 INSTANCE_NAMESPACE: Final = "urn:vmha:instance:1"
 """Of <vmha:instance>, which an operator writes."""
@@ -40,31 +40,13 @@ _UNITS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """One disk, as its host sees it.
-
-    Attributes:
-        device: disk, cdrom, floppy or lun.
-        kind: libvirt's type: file, block, network, volume.
-        source: Path, device, or name of the volume; empty for an empty drive.
-        target: What the guest calls it, as vda.
-    """
-
-    device: str
-    kind: str
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainDescription:
     """What a domain's XML says.
 
     Attributes:
+        facts: Files of disks are of UNSPECIFIED storage: only their host knows what they lie on.
         autostart_taken: An agent switched libvirt's autostart off, which was on.
         claim_epoch: Of the evacuation's claim under which it was created; 0 where none created it.
-        groups: Affinity groups that its metadata names.
-        image: The image that it was made from; empty when its metadata names none.
         hostdevs: Passed-through devices, by libvirt's type (pci, usb, mdev, ...).
         problems: Parts of its metadata that are wrong, and were taken as absent.
     """
@@ -72,10 +54,7 @@ class DomainDescription:
     uuid: str
     name: str
     facts: VmFacts
-    disks: tuple[Disk, ...] = ()
     hostdevs: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    image: str = ""
     autostart_taken: bool = False
     claim_epoch: int = 0
     problems: tuple[FieldViolation, ...] = ()
@@ -106,15 +85,18 @@ def parse_domain(xml: str) -> DomainDescription:
         has_vtpm=any(backend.get("type") == "emulator" for backend in root.iterfind("devices/tpm/backend")),
         has_passthrough=bool(hostdevs),
         resize_unconfirmed=metadata.has("resize-unconfirmed"),
+        groups=metadata.texts("group"),
+        image=next(iter(metadata.texts("image")), ""),
+        disks=_disks(root, metadata.texts("volume-host")),
+        cpu_mode=_attribute(root, "cpu", "mode") or ("custom" if root.find("cpu/model") is not None else ""),
+        cpu_model=(root.findtext("cpu/model") or "").strip(),
+        hugepage_kib=_hugepage_kib(root),
     )
     return DomainDescription(
         uuid=_uuid(root),
         name=_text(root, "name"),
         facts=facts,
-        disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
         hostdevs=hostdevs,
-        groups=metadata.texts("group"),
-        image=next(iter(metadata.texts("image")), ""),
         autostart_taken=root.find(f"metadata/{{{AUTOSTART_NAMESPACE}}}taken") is not None,
         claim_epoch=_claim_epoch(root),
         problems=tuple(metadata.problems),
@@ -200,6 +182,21 @@ def _memory_mib(root: Element) -> int:
     return -(-int(text) * _UNITS[unit] // 2**20)
 
 
+def _hugepage_kib(root: Element) -> int:
+    backing = root.find("memoryBacking/hugepages")
+    if backing is None:
+        return 0
+    sizes = [_size_kib(page) for page in backing.iterfind("page")]
+    return max(sizes, default=-1)
+
+
+def _size_kib(page: Element) -> int:
+    text, unit = page.get("size", ""), page.get("unit", "KiB").lower()
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or unit not in _UNITS:
+        raise _malformed("domain/memoryBacking/hugepages/page", "must have a size in one of libvirt's units")
+    return int(text) * _UNITS[unit] // 2**10
+
+
 def _hostdevs(root: Element) -> Iterator[str]:
     for device in root.iterfind("devices/hostdev"):
         yield device.get("type", "unknown")
@@ -208,14 +205,31 @@ def _hostdevs(root: Element) -> Iterator[str]:
             yield "pci"
 
 
-def _disk(disk: Element) -> Disk:
+def _disks(root: Element, volume_hosts: tuple[str, ...]) -> tuple[VmDisk, ...]:
+    """Disks that hold something of the guest's own: no CD-ROM, no floppy, no drive without a medium."""
+    held = [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") in {"disk", "lun"}]
+    ordered = sorted((_boot_order(disk), number) for number, disk in enumerate(held))
+    first = ordered[0][1] if ordered else -1
+    disks = (_disk(disk, root=number == first, volume_hosts=volume_hosts) for number, disk in enumerate(held))
+    return tuple(disk for disk in disks if disk.source)
+
+
+def _boot_order(disk: Element) -> int:
+    order = _attribute(disk, "boot", "order")
+    return int(order) if order.isascii() and order.isdigit() and len(order) < 10 else 2**31
+
+
+def _disk(disk: Element, *, root: bool, volume_hosts: tuple[str, ...]) -> VmDisk:
     source = disk.find("source")
     named = {} if source is None else source.attrib
-    return Disk(
-        device=disk.get("device", "disk"),
-        kind=disk.get("type", ""),
-        source=next((named[key] for key in ("file", "dev", "name", "volume", "dir") if key in named), ""),
+    is_volume = disk.get("type") in {"network", "block"}
+    servers = sorted({host.get("name", "") for host in disk.iterfind("source/host")} - {""})
+    return VmDisk(
         target=_attribute(disk, "target", "dev"),
+        storage=DiskStorage.VOLUME if is_volume else DiskStorage.UNSPECIFIED,
+        source=next((named[key] for key in ("file", "dev", "name", "volume", "dir") if key in named), ""),
+        servers=(volume_hosts or tuple(servers)) if is_volume else (),
+        root=root,
     )
 
 

@@ -97,7 +97,8 @@ class EnablementRefused(PreconditionFailed):
     """Protection cannot be switched on; each broken rule is listed (S10, S11, S13)."""
 
     def __init__(self, rules: Sequence[BrokenRule]) -> None:
-        super().__init__("ENABLEMENT_REFUSED", " ".join(r.message for r in rules), {"rules": ",".join(r.rule for r in rules)})
+        names = ",".join(dict.fromkeys(r.rule for r in rules if r.rule))
+        super().__init__("ENABLEMENT_REFUSED", " ".join(r.message for r in rules), {"rules": names})
         self.rules = tuple(rules)
 
 

@@ -126,6 +126,7 @@ def vm_entry_to_proto(entry: VmEntry) -> evacuation_service_pb2.VmEvacuation:
         reason=entry.reason,
         message=entry.message,
         epoch=entry.epoch,
+        image=entry.image,
     )
 
 

@@ -255,6 +255,7 @@ class ClusterConfig:
     parallel: int = 1
     parallel_per_target: int = 1
     watchers: int = 5
+    image_directory: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,35 +278,6 @@ class HostConfig:
     aggregates: tuple[str, ...] = ()
     roles: tuple[str, ...] = ("hypervisor",)
     fence: FenceConfig | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFacts:
-    """What an agent found on its host."""
-
-    vcpus: int
-    memory_mib: int
-    operating_system: str = ""
-    libvirt_version: str = ""
-    hypervisor_version: str = ""
-    cpu_model: str = ""
-    agent_version: str = ""
-    storage_pools: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmFacts:
-    """What placement needs to know of a VM; read from its XML by `vmha.domain_xml`."""
-
-    vcpus: int = 1
-    memory_mib: int = 0
-    ha_enabled: bool = True
-    priority: int = 0
-    aggregates: tuple[str, ...] = ()
-    machine: str = ""
-    has_vtpm: bool = False
-    has_passthrough: bool = False
-    resize_unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

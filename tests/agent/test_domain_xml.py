@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmha.domain_xml import MAX_XML_BYTES, Disk, parse_domain, with_claim
+from vmha.domain_xml import MAX_XML_BYTES, parse_domain, with_claim
 from vmha.errors import InvalidField
+from vmha.facts import DiskStorage, VmDisk
 
 UUID = "1f9a1b9e-5c9b-4d62-9c4e-0a8d4f4b7c11"
 
@@ -70,7 +71,7 @@ def test_metadata_says_what_the_vm_wants() -> None:
     assert described.facts.priority == -5
     assert described.facts.aggregates == ("gpu", "ssd")
     assert described.facts.resize_unconfirmed
-    assert (described.groups, described.image, described.problems) == (("web",), "debian-12", ())
+    assert (described.facts.groups, described.facts.image, described.problems) == (("web",), "debian-12", ())
 
 
 @pytest.mark.parametrize(
@@ -106,10 +107,50 @@ def test_devices_that_bind_a_vm_to_its_host_are_seen() -> None:
     assert described.facts.has_passthrough
     assert described.hostdevs == ("mdev", "pci")
     assert described.facts.machine == "pc-q35-7.2"
-    assert described.disks == (
-        Disk(device="disk", kind="file", source="/srv/vm1.qcow2", target="vda"),
-        Disk(device="disk", kind="network", source="pool/vm1", target="vdb"),
+
+
+def test_disks_are_what_holds_something_of_the_guests_own() -> None:
+    """Media and empty drives are none; what a file lies on is not in the XML; the disk with the lowest boot order is the root."""
+    devices = (
+        "<devices><disk type='file' device='cdrom'><source file='/srv/iso'/><target dev='sda'/></disk>"
+        "<disk type='file' device='disk'><target dev='vdc'/></disk>"
+        "<disk type='file' device='disk'><source file='/srv/vm1.qcow2'/><target dev='vda'/></disk>"
+        "<disk type='network'><source protocol='nbd' name='vm1'><host name='hv2'/><host name='hv1'/></source>"
+        "<target dev='vdb'/><boot order='1'/></disk></devices>"
     )
+    facts = parse_domain(domain(devices)).facts
+
+    assert facts.disks == (
+        VmDisk(target="vda", source="/srv/vm1.qcow2"),
+        VmDisk(target="vdb", storage=DiskStorage.VOLUME, source="vm1", servers=("hv1", "hv2"), root=True),
+    )
+
+
+def test_metadata_names_who_serves_a_volume() -> None:
+    """A volume that its host maps as a block device shows no server in the XML; the operator's word counts."""
+    devices = "<devices><disk type='block'><source dev='/dev/mapper/vm1'/><target dev='vda'/></disk></devices>"
+    facts = parse_domain(domain(instance("", "<vmha:volume-host>hv3</vmha:volume-host>") + devices)).facts
+
+    assert facts.root_disk == VmDisk(
+        target="vda", storage=DiskStorage.VOLUME, source="/dev/mapper/vm1", servers=("hv3",), root=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("inside", "cpu", "hugepage_kib"),
+    [
+        ("<cpu mode='host-passthrough'/>", ("host-passthrough", ""), 0),
+        ("<cpu><model>Skylake-Server</model></cpu>", ("custom", "Skylake-Server"), 0),
+        ("<memoryBacking><hugepages/></memoryBacking>", ("", ""), -1),
+        ("<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>", ("", ""), 1048576),
+    ],
+)
+def test_what_a_vm_needs_of_a_hosts_hardware_is_read(inside: str, cpu: tuple[str, str], hugepage_kib: int) -> None:
+    """CPU mode and model, and the size of its huge pages."""
+    facts = parse_domain(domain(inside)).facts
+
+    assert (facts.cpu_mode, facts.cpu_model) == cpu
+    assert facts.hugepage_kib == hugepage_kib
 
 
 @pytest.mark.parametrize(

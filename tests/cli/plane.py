@@ -48,6 +48,9 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         self.evacuation_events: list[ev.EvacuationEvent] = []
         self.calls: list[str] = []
         self.refuse_enable = False
+        self.findings: list[cs.Finding] = []
+        self.clocks: list[cs.HostClock] = []
+        self.fences: dict[str, ev.CheckFenceResponse] = {}
         self.leader: str | None = None
         self.store_away = False
         self.hang = False
@@ -89,7 +92,19 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
             )
         self.calls.append(f"EnableCluster {request.cluster_id}")
         self._cluster(request.cluster_id).protection_state = cluster_pb2.PROTECTION_STATE_ACTIVE
-        return cs.EnableClusterResponse(cluster=self._cluster(request.cluster_id))
+        return cs.EnableClusterResponse(cluster=self._cluster(request.cluster_id), warnings=self.findings)
+
+    async def CheckCluster(self, request: cs.CheckClusterRequest, context: Context) -> cs.CheckClusterResponse:
+        await self._before()
+        fine = cs.PassedCheck(type="MIN_HOSTS", description="there are two hypervisor hosts")
+        return cs.CheckClusterResponse(
+            cluster=self._cluster(request.cluster_id),
+            findings=self.findings,
+            passed=[fine],
+            clocks=self.clocks,
+            manager_version="0.1.0",
+            unknown_types=["VTPM_STATE", "CPU_INCOMPATIBLE"],
+        )
 
     async def DisableCluster(self, request: cs.DisableClusterRequest, context: Context) -> cs.DisableClusterResponse:
         self.calls.append(f"DisableCluster {request.cluster_id}")
@@ -219,6 +234,11 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         evacuation = self._evacuation(request.evacuation_id)
         evacuation.state = ev.EVACUATION_STATE_CANCELLED
         return ev.CancelEvacuationResponse(evacuation=evacuation)
+
+    async def CheckFence(self, request: ev.CheckFenceRequest, context: Context) -> ev.CheckFenceResponse:
+        if request.host_id not in self.fences:
+            raise Unavailable("STORE_UNAVAILABLE", "Redis does not answer")
+        return self.fences[request.host_id]
 
     # What the tests set up
 

@@ -12,8 +12,10 @@ import pytest
 from google.protobuf.descriptor import EnumDescriptor, FileDescriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from vmha import model
+from vmha import facts, model
 from vmha.cluster_config import TIMER_NAMES
+from vmha.evac import fencing
+from vmha.manager import findings
 from vmha.messages import EVENT_KINDS
 from vmha.rpc.scalars import enum_from_proto, enum_prefix, enum_to_proto
 from vmha.v1 import (
@@ -59,6 +61,9 @@ ENUMS: dict[str, type[StrEnum]] = {
     "VmOutcome": model.VmOutcome,
     "VmStep": model.VmStep,
     "ProofKind": model.ProofKind,
+    "DiskStorage": facts.DiskStorage,
+    "FindingSeverity": findings.Severity,
+    "FencePower": fencing.Power,
 }
 
 
@@ -133,9 +138,9 @@ def test_safety_timers_agree_by_name() -> None:
     ("message", "record"),
     [
         (host_pb2.HostConfig.DESCRIPTOR, model.HostConfig),
-        (host_pb2.HostFacts.DESCRIPTOR, model.HostFacts),
+        (host_pb2.HostFacts.DESCRIPTOR, facts.HostFacts),
         (host_pb2.FenceConfig.DESCRIPTOR, model.FenceConfig),
-        (vm_pb2.VmFacts.DESCRIPTOR, model.VmFacts),
+        (vm_pb2.VmFacts.DESCRIPTOR, facts.VmFacts),
         (cluster_service_pb2.Group.DESCRIPTOR, model.Group),
     ],
 )

@@ -65,6 +65,8 @@ def details(stderr: str) -> str:
 EXPECTED = {
     "ListHosts": '"hostId": "host3"',
     "ExplainHost": '"summary"',
+    "CheckCluster": '"managerVersion"',
+    "CheckFence": '"power": "FENCE_POWER_ON"',
     "GetPeers": '"probeTarget"',
     "WatchEvents": '"hostStateChange"',
     "Check": "SERVING",

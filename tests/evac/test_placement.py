@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from vmha.evac.placement import Demand, measure, place, refusal
 from vmha.evac.reasons import HostRefusal, VmReason
 from vmha.evac.rules import judge
-from vmha.model import ClusterConfig, HostConfig, HostFacts, HostState, VmFacts, VmOutcome, VmState
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import ClusterConfig, HostConfig, HostState, VmOutcome, VmState
 from vmha.store.records import HostRecord, VmRecord
 
 CONFIG = HostConfig(probe_target="h:1", agent_target="h:2", libvirt_uri="test:///default")

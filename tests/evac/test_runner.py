@@ -17,7 +17,8 @@ from vmha.evac.fencing import Power
 from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Operations
 from vmha.evac.reasons import ProofReason
-from vmha.model import EvacuationState, HostFacts, ProofKind, VmOutcome, VmState, VmStep
+from vmha.facts import HostFacts
+from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.evacuations import Evacuations
 
 S = EvacuationState

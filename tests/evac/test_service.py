@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,10 +17,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.evac.world import CONFIG, C, World, seen, vm_uuid
 from tests.support import refusals
 from tests.support.redis import RedisServer
+from vmha.clock import SystemClock
 from vmha.config import EvacSettings
 from vmha.evac import app
+from vmha.evac.fence_check import FenceCheck
 from vmha.evac.fencing import FenceAgents, Power
-from vmha.model import EvacuationState, HostState, ProofKind, SelfFencing
+from vmha.evac.reasons import ProofReason
+from vmha.model import EvacuationState, FenceConfig, HostState, ProofKind, SelfFencing
 from vmha.rpc.channel import open_channel
 from vmha.rpc.scalars import duration
 from vmha.store.leaders import Candidate
@@ -394,3 +398,69 @@ async def test_a_lease_proof_that_proves_nothing_is_refused(world: World, stub: 
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field in str(refused.value.details())
+
+
+async def test_s13_a_fence_check_reads_the_device_and_switches_nothing(world: World, stub: Stub) -> None:
+    """On and off as the device reads them, once each, with the agent's name; no order is given, and nothing is written."""
+    await world.cluster()
+    before = (await world.store.clusters.get(C), await world.store.hosts.get(C, "h1"))
+    check = pb.CheckFenceRequest(cluster_id=C, host_id="h1")
+
+    on = await stub.CheckFence(check)
+    world.device.power = Power.OFF
+    off = await stub.CheckFence(check)
+
+    assert (on.power, on.reason, on.agent, on.message) == (pb.FENCE_POWER_ON, "", "fence_dummy", "fence_dummy reads on")
+    assert (off.power, off.message) == (pb.FENCE_POWER_OFF, "fence_dummy reads off")
+    assert (world.device.reads, world.device.orders) == (2, 0)
+    assert (await world.store.clusters.get(C), await world.store.hosts.get(C, "h1")) == before
+
+
+async def test_s13_a_silent_fence_is_an_answer_with_its_reason(world: World, stub: Stub) -> None:
+    """A device that fails, and a host without one: no error of the call, but why there is no answer that counts."""
+    await world.cluster()
+    await world.host("h9", fence=None)
+    world.device.answers = [ProofReason.FENCE_TIMEOUT]
+
+    silent = await stub.CheckFence(pb.CheckFenceRequest(cluster_id=C, host_id="h1"))
+    none = await stub.CheckFence(pb.CheckFenceRequest(cluster_id=C, host_id="h9"))
+
+    assert (silent.power, silent.reason, silent.message) == (pb.FENCE_POWER_UNSPECIFIED, "FENCE_TIMEOUT", "as told")
+    assert (none.power, none.reason, none.agent) == (pb.FENCE_POWER_UNSPECIFIED, "FENCE_NOT_CONFIGURED", "")
+    assert world.device.orders == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "reason"),
+    [
+        ({"cluster_id": "nope", "host_id": "h1"}, "NOT_FOUND", "CLUSTER_UNKNOWN"),
+        ({"cluster_id": C, "host_id": "nope"}, "NOT_FOUND", "HOST_UNKNOWN"),
+        ({"cluster_id": C}, "INVALID_ARGUMENT", "FIELD_INVALID"),
+    ],
+)
+async def test_a_fence_check_of_nobody_is_refused(
+    world: World, stub: Stub, asked: dict[str, str], status: str, reason: str
+) -> None:
+    """As every call that names a host."""
+    await world.cluster()
+
+    assert await refused(stub.CheckFence(pb.CheckFenceRequest(**asked))) == (status, reason)
+
+
+async def test_a_fence_check_tells_no_secret(world: World, tmp_path: Path) -> None:
+    """The real way through a fence agent that prints its password: what comes back has none of it."""
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "fence_chatty").write_text("#!/bin/sh\ncat >&2; exit 1\n")
+    (tmp_path / "fence_chatty").chmod(0o755)
+    fence = FenceConfig(
+        agent="fence_chatty", parameters={"passwd": "swordfish"}, secret_files={"password": str(tmp_path / "secret")}
+    )
+    await world.cluster()
+    await world.host("h9", fence=fence)
+
+    answer = await FenceCheck(world.store, FenceAgents(f"{tmp_path}:/usr/bin:/bin"), SystemClock()).check(C, "h9")
+
+    assert (answer.power, answer.reason) == (None, ProofReason.FENCE_FAILED)
+    assert "fence_chatty status ended with 1" in answer.message
+    assert "hunter2" not in answer.message and "swordfish" not in answer.message
+    assert answer.took_s > 0

@@ -19,18 +19,8 @@ from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Edges
 from vmha.evac.runner import RunnerSettings
 from vmha.evac.supervisor import Supervisor
-from vmha.model import (
-    FAST_TIMERS,
-    ClusterConfig,
-    FenceConfig,
-    HostConfig,
-    HostFacts,
-    HostState,
-    Profile,
-    VmFacts,
-    VmOutcome,
-    VmState,
-)
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import FAST_TIMERS, ClusterConfig, FenceConfig, HostConfig, HostState, Profile, VmOutcome, VmState
 from vmha.store import Store
 from vmha.store.records import EvacuationRecord, Incident, VmEntry, VmObservation
 

@@ -65,3 +65,18 @@ def test_what_arrived_after_a_stall_says_nothing() -> None:
         check.note(9000.0 + 60 + number / 2, 70.0, while_s=WHILE_S, slack_s=SLACK_S)
     assert beats(check, 70.0, 60.0, seed=2) == []
     assert check.is_sane(131.0, SLACK_S)
+
+
+def test_s13_a_reading_says_what_was_gained_and_over_how_long() -> None:
+    """For people: nothing before it was compared; then the gain against the anchor, and whether the clock is believed."""
+    check = ClockCheck()
+    early = check.reading(100.0, SLACK_S)
+    beats(check, 100.0, 120.0, rate=1.0005)
+    fine = check.reading(220.0, SLACK_S)
+    wrong = ClockCheck()
+    beats(wrong, 100.0, 30.0, rate=0.9)
+
+    assert (early.sane, early.over_s, early.gained_s) == (True, 0.0, 0.0)
+    assert fine.sane
+    assert fine.gained_s / fine.over_s == pytest.approx(0.0005, rel=0.1)
+    assert not wrong.reading(130.0, SLACK_S).sane

@@ -18,7 +18,7 @@ TOO_FEW = "At least two hosts are required to enable VM HA."
 DIFFERENT = "VM HA cannot be enabled because hosts belong to different host aggregates, which prevents cross-host migration."
 
 
-async def test_ha_cannot_be_switched_on_at_creation(world: World) -> None:
+async def test_s09_ha_cannot_be_switched_on_at_creation(world: World) -> None:
     """S9: HA_AT_CREATION, and nothing is created."""
     error = await refused(world.operator.CreateCluster(cs.CreateClusterRequest(cluster_id=CLUSTER, enable_ha=True)))
 
@@ -26,7 +26,7 @@ async def test_ha_cannot_be_switched_on_at_creation(world: World) -> None:
     assert await world.store.clusters.list_ids() == []
 
 
-async def test_enabling_names_every_broken_rule(world: World) -> None:
+async def test_s10_s11_enabling_names_every_broken_rule(world: World) -> None:
     """S10, S11: the exact sentences, all at once, and the refusal is an event."""
     await world.create(["h1"], enable=False)
     enable = cs.EnableClusterRequest(cluster_id=CLUSTER)
@@ -45,7 +45,7 @@ async def test_enabling_names_every_broken_rule(world: World) -> None:
     assert [act["refused_reason"] for act in acts if act["act"] == "EnableCluster"] == ["ENABLEMENT_REFUSED"] * 2
 
 
-async def test_disabled_waiting_active(world: World) -> None:
+async def test_s12_disabled_waiting_active(world: World) -> None:
     """S12: Active with two hosts, Waiting when it shrinks, Active again by itself, Disabled; each change is an event."""
     await world.create(["h1", "h2"], enable=False)
     get, seen = cs.GetClusterRequest(cluster_id=CLUSTER), []

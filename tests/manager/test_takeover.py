@@ -211,6 +211,18 @@ async def test_what_only_the_leader_can_do_is_refused_elsewhere(two: Two) -> Non
     assert (explained.reason, explained.metadata["leader"]) == ("NOT_LEADER", two.one.target)
 
 
+async def test_s13_clocks_are_asked_of_the_leader_and_protection_is_anybody_s(two: Two) -> None:
+    """CheckCluster sends to the leader, which has the clocks; EnableCluster is examined by the replica that is asked."""
+    check = cs.CheckClusterRequest(cluster_id=CLUSTER)
+    sent = await _refused(two.two.operator.CheckCluster(check))
+    answer = await two.one.operator.CheckCluster(check)
+    enabled = await two.two.operator.EnableCluster(cs.EnableClusterRequest(cluster_id=CLUSTER))
+
+    assert (sent.reason, sent.metadata["leader"]) == ("NOT_LEADER", two.one.target)
+    assert [clock.host_id for clock in answer.clocks] == ["h1", "h2", "h3"]
+    assert "AGENT_MISSING" in {finding.type for finding in enabled.warnings}
+
+
 async def test_a_killed_leader_is_replaced(two: Two) -> None:
     """The other one leads under a greater term as soon as the lease has run out, and agents resume there."""
     agent = await two.live(two.one, "h1", [vm_report(1)])

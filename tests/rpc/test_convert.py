@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vmha.cluster_config import LONGEST_S, MAY_BE_ZERO, SHORTEST_S, TIMER_NAMES, Wishes, merge
 from vmha.errors import InvalidField
+from vmha.facts import DiskStorage, HostFacts, SharedDirectory, VmDisk, VmFacts
 from vmha.messages import EVENT_KINDS, evacuation_to_proto, event_detail, event_to_proto
 from vmha.model import (
     FAST_TIMERS,
@@ -19,14 +20,12 @@ from vmha.model import (
     GroupMode,
     GroupPolicy,
     HostConfig,
-    HostFacts,
     HostState,
     Observation,
     PeerVerdict,
     Profile,
     ProofPolicy,
     SelfFencing,
-    VmFacts,
     VmOutcome,
 )
 from vmha.rpc import convert
@@ -37,6 +36,7 @@ from vmha.v1 import host_pb2
 
 names = st.text(max_size=20)
 small = st.integers(0, 2**31 - 1)
+texts = st.lists(names, max_size=3).map(tuple)
 BOUND_TO_EACH_OTHER = {"stream_stale_s", "heartbeat_interval_s"} | set(TIMER_NAMES[TIMER_NAMES.index("relay_after_s") :])
 """Drawn at random they contradict each other: `safe` draws them together."""
 spans = {
@@ -61,6 +61,7 @@ configs = st.builds(
     parallel=st.integers(0, 1000),
     parallel_per_target=st.integers(0, 1000),
     watchers=st.integers(0, 64),
+    image_directory=st.sampled_from(["", "/srv/images"]),
 ).map(merge)
 hosts = st.builds(
     HostConfig,
@@ -96,14 +97,52 @@ def test_host_settings_survive(config: HostConfig) -> None:
     assert convert.host_config_from_proto(convert.host_config_to_proto(config)) == config
 
 
-@given(st.builds(HostFacts, vcpus=small, memory_mib=small, storage_pools=st.lists(names).map(tuple)))
+@given(
+    st.builds(
+        HostFacts,
+        vcpus=small,
+        memory_mib=small,
+        storage_pools=texts,
+        machines=texts,
+        cpu_models=texts,
+        hugepages=st.dictionaries(small, small, max_size=3),
+        shared_directories=st.lists(st.builds(SharedDirectory, path=names, storage_id=names, problem=names), max_size=3).map(
+            tuple
+        ),
+        tpm_storage_id=names,
+    )
+)
 def test_host_facts_survive(facts: HostFacts) -> None:
     """What an agent found."""
     assert convert.host_facts_from_proto(convert.host_facts_to_proto(facts)) == facts
 
 
+disks = st.builds(
+    VmDisk,
+    target=names,
+    storage=st.sampled_from(DiskStorage),
+    source=names,
+    storage_id=names,
+    servers=texts,
+    root=st.booleans(),
+)
+
+
 @given(
-    st.builds(VmFacts, vcpus=small, memory_mib=small, ha_enabled=st.booleans(), priority=st.integers(-1000, 1000), machine=names)
+    st.builds(
+        VmFacts,
+        vcpus=small,
+        memory_mib=small,
+        ha_enabled=st.booleans(),
+        priority=st.integers(-1000, 1000),
+        machine=names,
+        groups=texts,
+        image=names,
+        disks=st.lists(disks, max_size=3).map(tuple),
+        cpu_mode=names,
+        cpu_model=names,
+        hugepage_kib=st.integers(-1, 2**30),
+    )
 )
 def test_vm_facts_survive(facts: VmFacts) -> None:
     """What placement needs."""

@@ -11,7 +11,8 @@ from tests.store.ways import C
 from tests.support.failures import cluster_of, confirm_down, own, register
 from tests.support.redis import RedisHome
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
-from vmha.model import ClusterConfig, FenceConfig, HostConfig, HostFacts, HostState
+from vmha.facts import HostFacts
+from vmha.model import ClusterConfig, FenceConfig, HostConfig, HostState
 from vmha.store import Store, keys
 
 CONFIG = HostConfig(

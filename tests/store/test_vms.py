@@ -9,7 +9,8 @@ import pytest
 from tests.store.ways import C, planned
 from tests.support.failures import cluster_of, confirm_down, own, register, running
 from vmha.errors import Aborted, NotFound
-from vmha.model import EvacuationState, ProofKind, VmFacts, VmState
+from vmha.facts import VmFacts
+from vmha.model import EvacuationState, ProofKind, VmState
 from vmha.store import Store
 from vmha.store.codec import MIGRATED_AWAY
 from vmha.store.records import ObserveResult, VmObservation

@@ -102,3 +102,6 @@ class ScriptedEvacuator(ev_grpc.EvacuationServiceServicer):
 
     def WatchEvacuation(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
+
+    async def CheckFence(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vmha.model import ClusterConfig, HostConfig, HostState, VmFacts, VmState
+from vmha.facts import VmFacts
+from vmha.model import ClusterConfig, HostConfig, HostState, VmState
 from vmha.store import Store
 from vmha.store.records import Incident, VmObservation
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
 from vmha.domain_xml import AUTOSTART_NAMESPACE, parse_domain
 from vmha.errors import InvalidField, NotFound, Unavailable
-from vmha.model import HostFacts, VmState
+from vmha.facts import HostFacts
+from vmha.model import VmState
 
 MARK = f"<vmha-autostart:taken xmlns:vmha-autostart='{AUTOSTART_NAMESPACE}'/>"
 EXECUTING = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})

@@ -17,7 +17,8 @@ from vmha.agent.pause import set_within
 from vmha.clock import Clock
 from vmha.domain_xml import parse_domain
 from vmha.errors import InvalidField, VmhaError
-from vmha.model import HostFacts, VmFacts, VmState
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import VmState
 
 RETRY_S: Final = 1.0
 DEPARTED_KEPT: Final = 512

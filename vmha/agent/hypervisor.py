@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from vmha.errors import PreconditionFailed
-from vmha.model import HostFacts, VmState
+from vmha.facts import HostFacts
+from vmha.model import VmState
 
 
 class HypervisorRefused(PreconditionFailed):

@@ -12,8 +12,9 @@ from defusedxml.ElementTree import ParseError, fromstring
 from vmha import __version__
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused
 from vmha.domain_xml import AUTOSTART_NAMESPACE
+from vmha.facts import HostFacts
 from vmha.libvirt_domains import find_domain, vm_state
-from vmha.model import HostFacts, VmState
+from vmha.model import VmState
 
 NEVER_RAN_NS: Final = 20_000_000
 """vCPU time below which a paused domain has not executed yet: firmware alone takes more, a vCPU that only exists takes none."""

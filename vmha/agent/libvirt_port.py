@@ -23,8 +23,9 @@ from vmha.agent.metrics import Metrics
 from vmha.agent.qemu_processes import QemuProcesses
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 from vmha.errors import NotFound, Unavailable, VmhaError
+from vmha.facts import HostFacts
 from vmha.libvirt_events import start_libvirt_events
-from vmha.model import HostFacts, VmState
+from vmha.model import VmState
 
 T = TypeVar("T")
 

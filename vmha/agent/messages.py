@@ -10,7 +10,8 @@ from vmha.agent.lease_events import LeaseConfig
 from vmha.agent.ownership import Owned, Released
 from vmha.agent.probe_plan import Assigned, PeerTarget
 from vmha.agent.state import State
-from vmha.model import HostFacts, Observation, Timers, VmState
+from vmha.facts import HostFacts
+from vmha.model import Observation, Timers, VmState
 from vmha.rpc.convert import host_facts_to_proto, observation_to_proto, vm_facts_to_proto
 from vmha.rpc.scalars import enum_from_proto, enum_to_proto, seconds
 from vmha.v1 import heartbeat_pb2, vm_pb2

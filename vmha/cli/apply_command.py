@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,8 +132,11 @@ class _Run:
         if wanted is enabled:
             self._tell("protection", cluster_id, "unchanged")
         elif wanted:
-            await self._connection.ask(self._clusters.EnableCluster, cs.EnableClusterRequest(cluster_id=cluster_id))
+            request = cs.EnableClusterRequest(cluster_id=cluster_id)
+            answer = await self._connection.ask(self._clusters.EnableCluster, request)
             self._tell("protection", cluster_id, "enabled")
+            for type_, count in Counter(warning.type for warning in answer.warnings).items():
+                self._tell("warning", type_, f"{count} found, see vmha doctor {cluster_id}")
         else:
             await self._connection.ask(self._clusters.DisableCluster, cs.DisableClusterRequest(cluster_id=cluster_id))
             self._tell("protection", cluster_id, "disabled")

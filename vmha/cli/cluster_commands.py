@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -48,12 +49,12 @@ def show(context: typer.Context, cluster: ClusterArgument = "") -> None:
 
 @app.command()
 def enable(context: typer.Context, cluster: ClusterArgument = "") -> None:
-    """Switch protection on. Refused with every rule that the cluster breaks."""
+    """Switch protection on. Refused with every prerequisite that refuses; what only warns is said."""
 
     async def work(connection: Connection) -> Exit | None:
         cluster_id = cluster or await connection.cluster_id()
         answer = await connection.ask(connection.clusters.EnableCluster, cs.EnableClusterRequest(cluster_id=cluster_id))
-        _tell(connection, answer.cluster)
+        _tell(connection, answer.cluster, answer.warnings)
         return None
 
     execute(context, work)
@@ -91,13 +92,16 @@ def _row(cluster: cluster_pb2.Cluster) -> tuple[object, ...]:
     return cluster.cluster_id, protection, cluster.host_count, profile, _note(cluster)
 
 
-def _tell(connection: Connection, cluster: cluster_pb2.Cluster) -> None:
+def _tell(connection: Connection, cluster: cluster_pb2.Cluster, warnings: Sequence[cs.Finding] = ()) -> None:
     if connection.options.json:
-        output.json_document(output.as_dict(cluster))
-    else:
-        output.line(
-            f"{cluster.cluster_id}: protection is {output.name_of(cluster_pb2.ProtectionState, cluster.protection_state)}"
-        )
+        told = {"warnings": [output.as_dict(warning) for warning in warnings]} if warnings else {}
+        output.json_document({**output.as_dict(cluster), **told})
+        return
+    output.line(f"{cluster.cluster_id}: protection is {output.name_of(cluster_pb2.ProtectionState, cluster.protection_state)}")
+    for warning in warnings:
+        output.line(f"  {warning.type}: {warning.description}")
+    if warnings:
+        output.line(f"what to do: vmha doctor {cluster.cluster_id}")
 
 
 def _print(connection: Connection, cluster: cluster_pb2.Cluster) -> None:

@@ -65,6 +65,7 @@ class _Cluster(_Section):
     parallel: int = 0
     parallel_per_target: int = 0
     watchers: int = 0
+    image_directory: str = ""
     ha_enabled: bool | None = None
 
 

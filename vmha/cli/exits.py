@@ -21,6 +21,8 @@ class Exit(IntEnum):
     """The server cannot be reached, did not answer in time, or lacks its store."""
     VMS_FAILED = 5
     """The evacuation ended with VMs that could not be moved."""
+    UNFIT = 6
+    """doctor found something that keeps protection off."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

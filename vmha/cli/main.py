@@ -13,6 +13,7 @@ from vmha import __version__
 from vmha.cli import (
     apply_command,
     cluster_commands,
+    doctor_command,
     evacuation_commands,
     event_commands,
     host_commands,
@@ -36,6 +37,7 @@ app.add_typer(vm_commands.app, name="vm")
 app.add_typer(evacuation_commands.app, name="evacuation")
 app.command()(apply_command.apply)
 app.command()(event_commands.events)
+app.command()(doctor_command.doctor)
 app.command()(service_commands.manager)
 app.command()(service_commands.agent)
 app.command()(service_commands.agent_watchdog)

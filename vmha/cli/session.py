@@ -73,23 +73,27 @@ class Connection:
         for channel in self._leaders.values():
             await channel.close()
 
-    async def ask(self, method: Callable[..., Awaitable[R]], request: object) -> R:
+    async def ask(self, method: Callable[..., Awaitable[R]], request: object, timeout_s: float | None = None) -> R:
         """One unary call, within --timeout. What only a cluster's leader can do is asked of the leader then, once.
+
+        Args:
+            timeout_s: Instead of --timeout, for a call that is known to take longer.
 
         Raises:
             VmhaError: What the server answered, or Unavailable.
         """
+        timeout_s = timeout_s or self.options.timeout_s
         try:
-            return await method(request, timeout=self.options.timeout_s)
+            return await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            refused = self._named(error)
+            refused = self._named(error, timeout_s)
         again = self._at_leader(method, refused)
         if again is None:
             raise refused
         try:
-            return await again(request, timeout=self.options.timeout_s)
+            return await again(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise self._named(error) from None
+            raise self._named(error, timeout_s) from None
 
     def _at_leader(self, method: Callable[..., Awaitable[R]], refused: VmhaError) -> Callable[..., Awaitable[R]] | None:
         leader = refused.metadata.get("leader", "")
@@ -111,7 +115,7 @@ class Connection:
             async for message in stream:
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise self._named(error) from None
+            raise self._named(error, self.options.timeout_s) from None
         finally:
             stream.cancel()
 
@@ -132,13 +136,13 @@ class Connection:
             raise InvalidField([FieldViolation("--cluster", f"is required: there are {', '.join(names)}")])
         return names[0]
 
-    def _named(self, error: grpc.aio.AioRpcError) -> VmhaError:
+    def _named(self, error: grpc.aio.AioRpcError, timeout_s: float) -> VmhaError:
         mapped = from_rpc_error(error)
         if mapped.reason == "PEER_UNREACHABLE":
             # grpc says a lot before it names the address and what happened there.
             return Unavailable(mapped.reason, f"no connection: {(error.details() or '').rpartition('last error: ')[2]}")
         if mapped.reason == "DEADLINE_EXCEEDED":
-            return Unavailable(mapped.reason, f"no answer within {self.options.timeout_s:g} s")
+            return Unavailable(mapped.reason, f"no answer within {timeout_s:g} s")
         return mapped
 
 

@@ -14,6 +14,7 @@ from vmha.clock import Clock, SystemClock
 from vmha.config import EvacSettings
 from vmha.errors import VmhaError
 from vmha.evac.admission import GrpcAdmission
+from vmha.evac.fence_check import FenceCheck
 from vmha.evac.fencing import FenceAgents
 from vmha.evac.hypervisor import HypervisorFactory, RemoteHypervisor
 from vmha.evac.metrics import Metrics
@@ -116,7 +117,8 @@ class Evacuator:
     ) -> None:
         self._settings, self._store = settings, edges.store
         self._supervisor = Supervisor(edges, _ways(settings), clock, metrics)
-        servicer = EvacuationServicer(self._store, Orders(self._store, self._supervisor), clock)
+        fences = FenceCheck(self._store, edges.device, clock)
+        servicer = EvacuationServicer(self._store, Orders(self._store, self._supervisor), fences, clock)
         self._server: Serving = (make_server or self._grpc_server)(
             [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)]
         )

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmha.evac.reasons import HostRefusal, VmReason
-from vmha.model import ClusterConfig, HostState, VmFacts, VmState
+from vmha.facts import VmFacts
+from vmha.model import ClusterConfig, HostState, VmState
 from vmha.store.records import HostRecord, VmRecord
 
 TAKES_ROOM = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})

@@ -8,10 +8,11 @@ from typing import Any
 import grpc
 
 from vmha.clock import Clock
+from vmha.evac.fence_check import FenceAnswer, FenceCheck
 from vmha.evac.orders import Orders
 from vmha.messages import evacuation_event, evacuation_to_proto, vm_entry_to_proto
 from vmha.rpc import pages, validate
-from vmha.rpc.scalars import seconds
+from vmha.rpc.scalars import duration, enum_to_proto, seconds
 from vmha.store import Store
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
@@ -23,8 +24,8 @@ SERVICE_NAME = "vmha.v1.EvacuationService"
 class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
     """Answers managers and operators."""
 
-    def __init__(self, store: Store, orders: Orders, clock: Clock) -> None:
-        self._store, self._orders, self._clock = store, orders, clock
+    def __init__(self, store: Store, orders: Orders, fences: FenceCheck, clock: Clock) -> None:
+        self._store, self._orders, self._fences, self._clock = store, orders, fences, clock
 
     async def Evacuate(  # noqa: N802 - the contract's name
         self, request: pb.EvacuateRequest, context: Context[Any, Any]
@@ -84,6 +85,23 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
         validate.cancel_evacuation(request)
         record = await self._orders.cancel(request.cluster_id, request.evacuation_id, request.reason)
         return pb.CancelEvacuationResponse(evacuation=evacuation_to_proto(record))
+
+    async def CheckFence(  # noqa: N802
+        self, request: pb.CheckFenceRequest, context: Context[Any, Any]
+    ) -> pb.CheckFenceResponse:
+        """Asks a fence device for its status."""
+        validate.names_host(request)
+        return _fence_answer(await self._fences.check(request.cluster_id, request.host_id))
+
+
+def _fence_answer(answer: FenceAnswer) -> pb.CheckFenceResponse:
+    return pb.CheckFenceResponse(
+        power=enum_to_proto(pb.FencePower, answer.power) if answer.power else pb.FENCE_POWER_UNSPECIFIED,
+        reason=answer.reason or "",
+        message=answer.message,
+        agent=answer.agent,
+        duration=duration(answer.took_s),
+    )
 
 
 def _in_words(proof: pb.LeaseProof) -> str:

@@ -21,6 +21,21 @@ RECENT: Final = 8
 """The newest heartbeats: not all of them were held up on their way."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """What is known of a host's clock against ours.
+
+    Attributes:
+        sane: Nothing says that it runs slower or faster by more than rho.
+        over_s: The time over which it was compared; 0 when not long enough yet.
+        gained_s: What it gained on ours in that time, up to the way of one heartbeat; negative when it lost.
+    """
+
+    sane: bool
+    over_s: float = 0.0
+    gained_s: float = 0.0
+
+
 @dataclass(slots=True)
 class ClockCheck:
     """One boot of one host.
@@ -73,6 +88,13 @@ class ClockCheck:
         if self.anchor is None or len(self.recent) < RECENT:
             return True
         return abs(max(self.recent) - self.anchor) <= self._allowed(now, slack_s)
+
+    def reading(self, now: float, slack_s: float) -> ClockReading:
+        """What is known of it, for people."""
+        sane = self.is_sane(now, slack_s)
+        if self.anchor is None or len(self.recent) < RECENT:
+            return ClockReading(sane=sane)
+        return ClockReading(sane=sane, over_s=now - self.anchored_at, gained_s=max(self.recent) - self.anchor)
 
     def forget(self) -> None:
         """This process stood still: when heartbeats arrived is not known."""

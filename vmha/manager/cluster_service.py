@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vmha.errors import EnablementRefused, PreconditionFailed
-from vmha.manager.enablement import refusals
+from vmha.errors import PreconditionFailed
+from vmha.manager.examination import check_cluster, examine, finding_to_proto
 from vmha.manager.group_methods import GroupMethods
 from vmha.manager.host_methods import HostMethods
 from vmha.manager.operations import Context, Operations, operator_of, version_of
@@ -59,16 +59,21 @@ class ClusterService(HostMethods, GroupMethods, VmMethods, cs_grpc.ClusterServic
         return cs.DeleteClusterResponse()
 
     async def EnableCluster(self, request: cs.EnableClusterRequest, context: Context) -> cs.EnableClusterResponse:  # noqa: N802
-        """S10, S11: refused with every rule that the cluster breaks."""
+        """S10, S11, S13, S26: refused with every prerequisite that refuses; the others come as warnings."""
         validate.names_cluster(request)
         cluster_id = request.cluster_id
         async with self._operations.act(cluster_id, "EnableCluster", cluster_id, operator_of(context)):
-            snapshot = await self._operations.store.clusters.snapshot(cluster_id)
-            broken = refusals(cluster_id, {host_id: host.config for host_id, host in snapshot.hosts.items()})
-            if broken and not snapshot.cluster.ha_enabled:
-                raise EnablementRefused(broken)
+            seen = await examine(self._operations, cluster_id)
+            if not seen.snapshot.cluster.ha_enabled:
+                seen.require()
             await self._operations.store.clusters.set_ha(cluster_id, True, version_of(request.etag))
-        return cs.EnableClusterResponse(cluster=await self._operations.cluster(cluster_id))
+        warnings = [finding_to_proto(finding) for finding in seen.told]
+        return cs.EnableClusterResponse(cluster=await self._operations.cluster(cluster_id), warnings=warnings)
+
+    async def CheckCluster(self, request: cs.CheckClusterRequest, context: Context) -> cs.CheckClusterResponse:  # noqa: N802
+        """Every prerequisite, and what only the running system knows."""
+        validate.names_cluster(request)
+        return await check_cluster(self._operations, request.cluster_id)
 
     async def DisableCluster(self, request: cs.DisableClusterRequest, context: Context) -> cs.DisableClusterResponse:  # noqa: N802
         """Switch protection off."""

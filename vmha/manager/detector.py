@@ -15,6 +15,7 @@ from typing import Any, Final
 from vmha.manager import effects as fx
 from vmha.manager import events as ev
 from vmha.manager import membership, sightings, signs
+from vmha.manager.clock_check import ClockReading
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.contact import Contact
 from vmha.manager.evidence import PLANNED, SUMMARIES, HostEvidence
@@ -122,6 +123,11 @@ class Detector:
     def is_flapping(self, host_id: str, now: float) -> bool:
         """Whether a host was suspected in vain too often to be a target."""
         return self._cluster.hosts[host_id].is_flapping(now)
+
+    def clocks(self, now: float) -> dict[str, ClockReading]:
+        """What is known of the hosts' clocks."""
+        slack_s = self._cluster.clock_slack_s
+        return {host_id: host.clock.reading(now, slack_s) for host_id, host in self._cluster.hosts.items()}
 
     def learning(self, now: float) -> bool:
         """Whether evidence is only taken in."""

@@ -66,7 +66,7 @@ class Operations:
         """A cluster as it is shown, by its leader or by any other replica."""
         configs = {host_id: host.config for host_id, host in snapshot.hosts.items()}
         counted = hypervisors(configs)
-        view = self._view(snapshot.cluster.cluster_id, leader)
+        view = self.view(snapshot.cluster.cluster_id, leader)
         without_agent = sorted(counted) if view is None else view.hosts_without_agent
         return cluster_to_proto(
             snapshot.cluster,
@@ -77,7 +77,7 @@ class Operations:
             learning=view is None or view.learning,
         )
 
-    def _view(self, cluster_id: str, leader: LeaderRecord) -> LeaderView | None:
+    def view(self, cluster_id: str, leader: LeaderRecord) -> LeaderView | None:
         """What only the leader knows: its own word here, the one that it left in the store elsewhere."""
         loop = self.discovery.loops.get(cluster_id)
         if loop is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from vmha.cluster_config import TIMER_COUNTS, Wishes, merge
+from vmha.facts import DiskStorage, HostFacts, SharedDirectory, VmDisk, VmFacts
 from vmha.model import (
     ClusterConfig,
     FenceConfig,
@@ -15,13 +16,11 @@ from vmha.model import (
     GroupMode,
     GroupPolicy,
     HostConfig,
-    HostFacts,
     Observation,
     PeerVerdict,
     Profile,
     ProofPolicy,
     SelfFencing,
-    VmFacts,
 )
 from vmha.rpc.scalars import duration, enum_from_proto, enum_to_proto, seconds
 from vmha.v1 import cluster_pb2, cluster_service_pb2, host_pb2, manager_service_pb2, vm_pb2
@@ -57,6 +56,7 @@ def cluster_config_to_proto(config: ClusterConfig) -> cluster_pb2.ClusterConfig:
         parallel=config.parallel,
         parallel_per_target=config.parallel_per_target,
         watchers=config.watchers,
+        image_directory=config.image_directory,
     )
 
 
@@ -86,6 +86,7 @@ def cluster_config_from_proto(config: cluster_pb2.ClusterConfig, path: str = "co
         parallel=config.parallel,
         parallel_per_target=config.parallel_per_target,
         watchers=config.watchers,
+        image_directory=config.image_directory,
     )
     return merge(wishes, path)
 
@@ -142,6 +143,14 @@ def host_facts_to_proto(facts: HostFacts) -> host_pb2.HostFacts:
         cpu_model=facts.cpu_model,
         agent_version=facts.agent_version,
         storage_pools=facts.storage_pools,
+        machines=facts.machines,
+        cpu_models=facts.cpu_models,
+        hugepages=[host_pb2.HugePages(size_kib=size, pages=pages) for size, pages in sorted(facts.hugepages.items())],
+        shared_directories=[
+            host_pb2.SharedDirectory(path=shared.path, storage_id=shared.storage_id, problem=shared.problem)
+            for shared in facts.shared_directories
+        ],
+        tpm_storage_id=facts.tpm_storage_id,
     )
 
 
@@ -156,6 +165,14 @@ def host_facts_from_proto(facts: host_pb2.HostFacts) -> HostFacts:
         cpu_model=facts.cpu_model,
         agent_version=facts.agent_version,
         storage_pools=tuple(facts.storage_pools),
+        machines=tuple(facts.machines),
+        cpu_models=tuple(facts.cpu_models),
+        hugepages={pool.size_kib: pool.pages for pool in facts.hugepages},
+        shared_directories=tuple(
+            SharedDirectory(path=shared.path, storage_id=shared.storage_id, problem=shared.problem)
+            for shared in facts.shared_directories
+        ),
+        tpm_storage_id=facts.tpm_storage_id,
     )
 
 
@@ -200,6 +217,34 @@ def vm_facts_to_proto(facts: VmFacts) -> vm_pb2.VmFacts:
         has_vtpm=facts.has_vtpm,
         has_passthrough=facts.has_passthrough,
         resize_unconfirmed=facts.resize_unconfirmed,
+        groups=facts.groups,
+        image=facts.image,
+        disks=[_disk_to_proto(disk) for disk in facts.disks],
+        cpu_mode=facts.cpu_mode,
+        cpu_model=facts.cpu_model,
+        hugepage_kib=facts.hugepage_kib,
+    )
+
+
+def _disk_to_proto(disk: VmDisk) -> vm_pb2.VmDisk:
+    return vm_pb2.VmDisk(
+        target=disk.target,
+        storage=enum_to_proto(vm_pb2.DiskStorage, disk.storage),
+        source=disk.source,
+        storage_id=disk.storage_id,
+        servers=disk.servers,
+        root=disk.root,
+    )
+
+
+def _disk_from_proto(disk: vm_pb2.VmDisk) -> VmDisk:
+    return VmDisk(
+        target=disk.target,
+        storage=enum_from_proto(DiskStorage, vm_pb2.DiskStorage, disk.storage, DiskStorage.UNSPECIFIED),
+        source=disk.source,
+        storage_id=disk.storage_id,
+        servers=tuple(disk.servers),
+        root=disk.root,
     )
 
 
@@ -215,6 +260,12 @@ def vm_facts_from_proto(facts: vm_pb2.VmFacts) -> VmFacts:
         has_vtpm=facts.has_vtpm,
         has_passthrough=facts.has_passthrough,
         resize_unconfirmed=facts.resize_unconfirmed,
+        groups=tuple(facts.groups),
+        image=facts.image,
+        disks=tuple(_disk_from_proto(disk) for disk in facts.disks),
+        cpu_mode=facts.cpu_mode,
+        cpu_model=facts.cpu_model,
+        hugepage_kib=facts.hugepage_kib,
     )
 
 

@@ -21,6 +21,7 @@ _BROKEN_WRITE: Final = "Internal error from Core"
 """What grpc.aio makes of a stream that ended while it wrote to it; the status that the peer sent is lost then."""
 _MESSAGE_CHARACTERS: Final = 600
 _ITEM_CHARACTERS: Final = 200
+_RULE_CHARACTERS: Final = 300
 _DETAILS_BYTES: Final = 4000
 
 _CLASSES: Final[dict[grpc.StatusCode, type[errors.VmhaError]]] = {
@@ -77,7 +78,7 @@ def _precondition_failure(error: errors.EnablementRefused) -> error_details_pb2.
         if answer.ByteSize() > _DETAILS_BYTES:
             answer.violations.add(type="", subject="", description=f"and {len(error.rules) - number} more")
             break
-        answer.violations.add(type=rule.rule, subject=rule.subject, description=_cut(rule.message, _ITEM_CHARACTERS))
+        answer.violations.add(type=rule.rule, subject=rule.subject, description=_cut(rule.message, _RULE_CHARACTERS))
     return answer
 
 

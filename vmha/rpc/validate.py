@@ -36,13 +36,13 @@ class _NamesGroup(_NamesCluster, Protocol):
 
 
 def names_cluster(request: _NamesCluster) -> None:
-    """Get-, Delete-, Enable-, DisableCluster, ListHosts, ListGroups."""
+    """Get-, Delete-, Enable-, Disable-, CheckCluster, ListHosts, ListGroups."""
     with Checks() as wrong:
         wrong.identifier("cluster_id", request.cluster_id)
 
 
 def names_host(request: _NamesHost) -> None:
-    """Get-, Delete-, ExplainHost, maintenance, drain."""
+    """Get-, Delete-, ExplainHost, maintenance, drain, CheckFence."""
     with Checks() as wrong:
         wrong.identifier("cluster_id", request.cluster_id)
         wrong.identifier("host_id", request.host_id)

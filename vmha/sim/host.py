@@ -15,7 +15,7 @@ from vmha.agent.service import SERVICE_NAME
 from vmha.agent.state import State
 from vmha.agent.state_file import MemoryFile
 from vmha.config import AgentSettings
-from vmha.model import HostFacts
+from vmha.facts import HostFacts
 from vmha.sim.exporter import Lie, SimProbe
 from vmha.sim.history import Fact, History
 from vmha.sim.hypervisor import SimHypervisor

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 
 from vmha.agent.hypervisor import Domain, DomainChange
 from vmha.domain_xml import AUTOSTART_NAMESPACE
-from vmha.model import HostFacts, VmState
+from vmha.facts import HostFacts
+from vmha.model import VmState
 from vmha.sim.history import Fact, History, Refused
 
 LOCKED: Final = 'internal error: process exited while connecting to monitor: Failed to get "write" lock'

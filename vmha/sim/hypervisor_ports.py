@@ -10,7 +10,8 @@ from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watch
 from vmha.domain_xml import parse_domain
 from vmha.errors import InvalidField, NotFound, Unavailable
 from vmha.evac.hypervisor import LockHeld, NotReached, OutcomeUnknown, Refused
-from vmha.model import HostFacts, VmState
+from vmha.facts import HostFacts
+from vmha.model import VmState
 from vmha.sim.hypervisor import MARK, HypervisorFailure, SimDomain, SimHypervisor
 
 T = TypeVar("T")

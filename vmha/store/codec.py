@@ -10,18 +10,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from vmha.model import (
-    ClusterConfig,
-    EvacuationState,
-    Group,
-    HostConfig,
-    HostFacts,
-    HostState,
-    ProofKind,
-    VmFacts,
-    VmOutcome,
-    VmState,
-)
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import ClusterConfig, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState
 from vmha.store.records import (
     ClusterRecord,
     EvacuationRecord,

@@ -151,4 +151,5 @@ def _vm(entry: VmEntry) -> dict[str, object]:
         "reason": entry.reason,
         "message": entry.message,
         "epoch": str(entry.epoch),
+        "image": entry.image,
     }

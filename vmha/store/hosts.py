@@ -7,7 +7,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from vmha.errors import AlreadyExists, NotFound, PreconditionFailed
-from vmha.model import HostConfig, HostFacts, HostState
+from vmha.facts import HostFacts
+from vmha.model import HostConfig, HostState
 from vmha.store import codec, keys
 from vmha.store.records import HostRecord, VmRecord
 from vmha.store.scripts import Scripts, pairs, refusal

@@ -10,19 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vmha.model import (
-    ClusterConfig,
-    EvacuationState,
-    Group,
-    HostConfig,
-    HostFacts,
-    HostState,
-    ProofKind,
-    VmFacts,
-    VmOutcome,
-    VmState,
-    VmStep,
-)
+from vmha.facts import HostFacts, VmFacts
+from vmha.model import ClusterConfig, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState, VmStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +230,7 @@ class VmEntry:
         epoch: The ownership epoch of this start; 0 before it is claimed.
         target_incarnation: The target's registration that the start is made for (R12).
         attempts: Targets that definitely refused the start so far, in order.
+        image: The image that its root disk is made anew from on the target (S24); empty when it moves with its disks.
     """
 
     vm_id: str
@@ -254,6 +244,7 @@ class VmEntry:
     reason: str = ""
     message: str = ""
     attempts: tuple[str, ...] = ()
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ class Cluster(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., config: _Optional[_Union[ClusterConfig, _Mapping]] = ..., protection_state: _Optional[_Union[ProtectionState, str]] = ..., host_count: _Optional[int] = ..., hosts_without_agent: _Optional[_Iterable[str]] = ..., config_version: _Optional[int] = ..., store_generation: _Optional[int] = ..., learning: _Optional[bool] = ..., etag: _Optional[str] = ..., leader_manager_id: _Optional[str] = ..., leader_target: _Optional[str] = ..., leader_term: _Optional[int] = ..., safe_mode: _Optional[bool] = ..., awaited_hosts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClusterConfig(_message.Message):
-    __slots__ = ("profile", "timers", "proof", "self_fencing", "max_down_fraction", "reserve_fraction", "cpu_overcommit", "parallel", "parallel_per_target", "watchers")
+    __slots__ = ("profile", "timers", "proof", "self_fencing", "max_down_fraction", "reserve_fraction", "cpu_overcommit", "parallel", "parallel_per_target", "watchers", "image_directory")
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     TIMERS_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class ClusterConfig(_message.Message):
     PARALLEL_FIELD_NUMBER: _ClassVar[int]
     PARALLEL_PER_TARGET_FIELD_NUMBER: _ClassVar[int]
     WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     profile: Profile
     timers: ClusterTimers
     proof: ProofPolicy
@@ -102,7 +103,8 @@ class ClusterConfig(_message.Message):
     parallel: int
     parallel_per_target: int
     watchers: int
-    def __init__(self, profile: _Optional[_Union[Profile, str]] = ..., timers: _Optional[_Union[ClusterTimers, _Mapping]] = ..., proof: _Optional[_Union[ProofPolicy, str]] = ..., self_fencing: _Optional[_Union[SelfFencing, str]] = ..., max_down_fraction: _Optional[float] = ..., reserve_fraction: _Optional[float] = ..., cpu_overcommit: _Optional[float] = ..., parallel: _Optional[int] = ..., parallel_per_target: _Optional[int] = ..., watchers: _Optional[int] = ...) -> None: ...
+    image_directory: str
+    def __init__(self, profile: _Optional[_Union[Profile, str]] = ..., timers: _Optional[_Union[ClusterTimers, _Mapping]] = ..., proof: _Optional[_Union[ProofPolicy, str]] = ..., self_fencing: _Optional[_Union[SelfFencing, str]] = ..., max_down_fraction: _Optional[float] = ..., reserve_fraction: _Optional[float] = ..., cpu_overcommit: _Optional[float] = ..., parallel: _Optional[int] = ..., parallel_per_target: _Optional[int] = ..., watchers: _Optional[int] = ..., image_directory: _Optional[str] = ...) -> None: ...
 
 class ClusterTimers(_message.Message):
     __slots__ = ("peer_refresh", "report_interval", "cooldown", "probe_interval", "probe_timeout", "probe_misses", "heartbeat_interval", "stream_stale", "learning", "planned_grace", "fence_retry", "fence_timeout", "start_timeout", "fence_confirm", "relay_after", "contact_ttl", "certificate_window", "attest_after", "ack_max_age", "lease_duration", "kill_timeout", "wait_duration", "request_interval", "lost_heartbeats", "round_trip", "tick", "destroy", "watchdog")

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from vmha.v1 import cluster_pb2 as _cluster_pb2
 from vmha.v1 import host_pb2 as _host_pb2
@@ -25,12 +26,21 @@ class GroupMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GROUP_MODE_UNSPECIFIED: _ClassVar[GroupMode]
     GROUP_MODE_SOFT: _ClassVar[GroupMode]
     GROUP_MODE_HARD: _ClassVar[GroupMode]
+
+class FindingSeverity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINDING_SEVERITY_UNSPECIFIED: _ClassVar[FindingSeverity]
+    FINDING_SEVERITY_REFUSES: _ClassVar[FindingSeverity]
+    FINDING_SEVERITY_WARNS: _ClassVar[FindingSeverity]
 GROUP_POLICY_UNSPECIFIED: GroupPolicy
 GROUP_POLICY_AFFINITY: GroupPolicy
 GROUP_POLICY_ANTI_AFFINITY: GroupPolicy
 GROUP_MODE_UNSPECIFIED: GroupMode
 GROUP_MODE_SOFT: GroupMode
 GROUP_MODE_HARD: GroupMode
+FINDING_SEVERITY_UNSPECIFIED: FindingSeverity
+FINDING_SEVERITY_REFUSES: FindingSeverity
+FINDING_SEVERITY_WARNS: FindingSeverity
 
 class Group(_message.Message):
     __slots__ = ("group_id", "policy", "mode", "vm_ids", "etag")
@@ -171,10 +181,68 @@ class EnableClusterRequest(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class EnableClusterResponse(_message.Message):
-    __slots__ = ("cluster",)
+    __slots__ = ("cluster", "warnings")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     cluster: _cluster_pb2.Cluster
-    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("type", "severity", "subject", "description", "remedy")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    severity: FindingSeverity
+    subject: str
+    description: str
+    remedy: str
+    def __init__(self, type: _Optional[str] = ..., severity: _Optional[_Union[FindingSeverity, str]] = ..., subject: _Optional[str] = ..., description: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
+
+class PassedCheck(_message.Message):
+    __slots__ = ("type", "description")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    description: str
+    def __init__(self, type: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+
+class HostClock(_message.Message):
+    __slots__ = ("host_id", "sane", "compared_for", "gained")
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    SANE_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FOR_FIELD_NUMBER: _ClassVar[int]
+    GAINED_FIELD_NUMBER: _ClassVar[int]
+    host_id: str
+    sane: bool
+    compared_for: _duration_pb2.Duration
+    gained: _duration_pb2.Duration
+    def __init__(self, host_id: _Optional[str] = ..., sane: _Optional[bool] = ..., compared_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., gained: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CheckClusterRequest(_message.Message):
+    __slots__ = ("cluster_id",)
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    def __init__(self, cluster_id: _Optional[str] = ...) -> None: ...
+
+class CheckClusterResponse(_message.Message):
+    __slots__ = ("cluster", "findings", "passed", "clocks", "manager_version", "unknown_types")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    CLOCKS_FIELD_NUMBER: _ClassVar[int]
+    MANAGER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_TYPES_FIELD_NUMBER: _ClassVar[int]
+    cluster: _cluster_pb2.Cluster
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    passed: _containers.RepeatedCompositeFieldContainer[PassedCheck]
+    clocks: _containers.RepeatedCompositeFieldContainer[HostClock]
+    manager_version: str
+    unknown_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster: _Optional[_Union[_cluster_pb2.Cluster, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., passed: _Optional[_Iterable[_Union[PassedCheck, _Mapping]]] = ..., clocks: _Optional[_Iterable[_Union[HostClock, _Mapping]]] = ..., manager_version: _Optional[str] = ..., unknown_types: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DisableClusterRequest(_message.Message):
     __slots__ = ("cluster_id", "etag")

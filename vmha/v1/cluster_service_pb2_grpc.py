@@ -71,6 +71,11 @@ class ClusterServiceStub:
                 request_serializer=vmha_dot_v1_dot_cluster__service__pb2.EnableClusterRequest.SerializeToString,
                 response_deserializer=vmha_dot_v1_dot_cluster__service__pb2.EnableClusterResponse.FromString,
                 _registered_method=True)
+        self.CheckCluster = channel.unary_unary(
+                '/vmha.v1.ClusterService/CheckCluster',
+                request_serializer=vmha_dot_v1_dot_cluster__service__pb2.CheckClusterRequest.SerializeToString,
+                response_deserializer=vmha_dot_v1_dot_cluster__service__pb2.CheckClusterResponse.FromString,
+                _registered_method=True)
         self.DisableCluster = channel.unary_unary(
                 '/vmha.v1.ClusterService/DisableCluster',
                 request_serializer=vmha_dot_v1_dot_cluster__service__pb2.DisableClusterRequest.SerializeToString,
@@ -222,7 +227,21 @@ class ClusterServiceServicer:
         """Turns protection on. The state becomes WAITING, then ACTIVE.
 
         Fails with FAILED_PRECONDITION (ENABLEMENT_REFUSED) and a
-        google.rpc.PreconditionFailure that names each rule the cluster breaks.
+        google.rpc.PreconditionFailure that names each prerequisite that refuses:
+        a Finding's type, subject and description. A cluster whose protection is on
+        already is refused nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCluster(self, request, context):
+        """Looks at every prerequisite of protection, in a cluster that is protected
+        or not, and changes nothing.
+
+        What only the cluster's leader knows (clocks) is asked of it: others fail
+        with FAILED_PRECONDITION (NOT_LEADER), as for a session. While nobody leads,
+        any replica answers without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -413,6 +432,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.EnableCluster,
                     request_deserializer=vmha_dot_v1_dot_cluster__service__pb2.EnableClusterRequest.FromString,
                     response_serializer=vmha_dot_v1_dot_cluster__service__pb2.EnableClusterResponse.SerializeToString,
+            ),
+            'CheckCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCluster,
+                    request_deserializer=vmha_dot_v1_dot_cluster__service__pb2.CheckClusterRequest.FromString,
+                    response_serializer=vmha_dot_v1_dot_cluster__service__pb2.CheckClusterResponse.SerializeToString,
             ),
             'DisableCluster': grpc.unary_unary_rpc_method_handler(
                     servicer.DisableCluster,
@@ -679,6 +703,33 @@ class ClusterService:
             '/vmha.v1.ClusterService/EnableCluster',
             vmha_dot_v1_dot_cluster__service__pb2.EnableClusterRequest.SerializeToString,
             vmha_dot_v1_dot_cluster__service__pb2.EnableClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vmha.v1.ClusterService/CheckCluster',
+            vmha_dot_v1_dot_cluster__service__pb2.CheckClusterRequest.SerializeToString,
+            vmha_dot_v1_dot_cluster__service__pb2.CheckClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,7 +61,17 @@ class ClusterServiceStub:
     """Turns protection on. The state becomes WAITING, then ACTIVE.
 
     Fails with FAILED_PRECONDITION (ENABLEMENT_REFUSED) and a
-    google.rpc.PreconditionFailure that names each rule the cluster breaks.
+    google.rpc.PreconditionFailure that names each prerequisite that refuses:
+    a Finding's type, subject and description. A cluster whose protection is on
+    already is refused nothing.
+    """
+    CheckCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.CheckClusterRequest, _cluster_service_pb2.CheckClusterResponse]
+    """Looks at every prerequisite of protection, in a cluster that is protected
+    or not, and changes nothing.
+
+    What only the cluster's leader knows (clocks) is asked of it: others fail
+    with FAILED_PRECONDITION (NOT_LEADER), as for a session. While nobody leads,
+    any replica answers without it.
     """
     DisableCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.DisableClusterRequest, _cluster_service_pb2.DisableClusterResponse]
     """Turns protection off. Evacuations that are running go on."""
@@ -163,7 +173,17 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Turns protection on. The state becomes WAITING, then ACTIVE.
 
     Fails with FAILED_PRECONDITION (ENABLEMENT_REFUSED) and a
-    google.rpc.PreconditionFailure that names each rule the cluster breaks.
+    google.rpc.PreconditionFailure that names each prerequisite that refuses:
+    a Finding's type, subject and description. A cluster whose protection is on
+    already is refused nothing.
+    """
+    CheckCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.CheckClusterRequest, _cluster_service_pb2.CheckClusterResponse]  # type: ignore[assignment]
+    """Looks at every prerequisite of protection, in a cluster that is protected
+    or not, and changes nothing.
+
+    What only the cluster's leader knows (clocks) is asked of it: others fail
+    with FAILED_PRECONDITION (NOT_LEADER), as for a session. While nobody leads,
+    any replica answers without it.
     """
     DisableCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.DisableClusterRequest, _cluster_service_pb2.DisableClusterResponse]  # type: ignore[assignment]
     """Turns protection off. Evacuations that are running go on."""
@@ -298,7 +318,23 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Turns protection on. The state becomes WAITING, then ACTIVE.
 
         Fails with FAILED_PRECONDITION (ENABLEMENT_REFUSED) and a
-        google.rpc.PreconditionFailure that names each rule the cluster breaks.
+        google.rpc.PreconditionFailure that names each prerequisite that refuses:
+        a Finding's type, subject and description. A cluster whose protection is on
+        already is refused nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckCluster(
+        self,
+        request: _cluster_service_pb2.CheckClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.CheckClusterResponse, _abc.Awaitable[_cluster_service_pb2.CheckClusterResponse]]:
+        """Looks at every prerequisite of protection, in a cluster that is protected
+        or not, and changes nothing.
+
+        What only the cluster's leader knows (clocks) is asked of it: others fail
+        with FAILED_PRECONDITION (NOT_LEADER), as for a session. While nobody leads,
+        any replica answers without it.
         """
 
     @_abc_1.abstractmethod

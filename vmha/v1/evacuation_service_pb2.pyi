@@ -11,6 +11,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class FencePower(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FENCE_POWER_UNSPECIFIED: _ClassVar[FencePower]
+    FENCE_POWER_ON: _ClassVar[FencePower]
+    FENCE_POWER_OFF: _ClassVar[FencePower]
+
 class EvacuationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EVACUATION_STATE_UNSPECIFIED: _ClassVar[EvacuationState]
@@ -50,6 +56,9 @@ class ProofKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROOF_KIND_LEASE: _ClassVar[ProofKind]
     PROOF_KIND_OPERATOR: _ClassVar[ProofKind]
     PROOF_KIND_NONE: _ClassVar[ProofKind]
+FENCE_POWER_UNSPECIFIED: FencePower
+FENCE_POWER_ON: FencePower
+FENCE_POWER_OFF: FencePower
 EVACUATION_STATE_UNSPECIFIED: EvacuationState
 EVACUATION_STATE_VERIFYING: EvacuationState
 EVACUATION_STATE_FENCE_PENDING: EvacuationState
@@ -184,7 +193,7 @@ class Evacuation(_message.Message):
     def __init__(self, evacuation_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., state: _Optional[_Union[EvacuationState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofKind, str]] = ..., total_count: _Optional[int] = ..., moved_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., pending_count: _Optional[int] = ..., restarted_count: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proof_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class VmEvacuation(_message.Message):
-    __slots__ = ("vm_id", "vm_name", "target_host_id", "step", "outcome", "reason", "message", "epoch")
+    __slots__ = ("vm_id", "vm_name", "target_host_id", "step", "outcome", "reason", "message", "epoch", "image")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     VM_NAME_FIELD_NUMBER: _ClassVar[int]
     TARGET_HOST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +202,7 @@ class VmEvacuation(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     vm_name: str
     target_host_id: str
@@ -201,7 +211,8 @@ class VmEvacuation(_message.Message):
     reason: str
     message: str
     epoch: int
-    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., target_host_id: _Optional[str] = ..., step: _Optional[_Union[VmStep, str]] = ..., outcome: _Optional[_Union[VmOutcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    image: str
+    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., target_host_id: _Optional[str] = ..., step: _Optional[_Union[VmStep, str]] = ..., outcome: _Optional[_Union[VmOutcome, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., epoch: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
 
 class GetEvacuationRequest(_message.Message):
     __slots__ = ("cluster_id", "evacuation_id")
@@ -254,3 +265,25 @@ class CancelEvacuationResponse(_message.Message):
     EVACUATION_FIELD_NUMBER: _ClassVar[int]
     evacuation: Evacuation
     def __init__(self, evacuation: _Optional[_Union[Evacuation, _Mapping]] = ...) -> None: ...
+
+class CheckFenceRequest(_message.Message):
+    __slots__ = ("cluster_id", "host_id")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    host_id: str
+    def __init__(self, cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ...) -> None: ...
+
+class CheckFenceResponse(_message.Message):
+    __slots__ = ("power", "reason", "message", "agent", "duration")
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    power: FencePower
+    reason: str
+    message: str
+    agent: str
+    duration: _duration_pb2.Duration
+    def __init__(self, power: _Optional[_Union[FencePower, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., agent: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

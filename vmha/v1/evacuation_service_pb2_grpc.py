@@ -61,6 +61,11 @@ class EvacuationServiceStub:
                 request_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationRequest.SerializeToString,
                 response_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationResponse.FromString,
                 _registered_method=True)
+        self.CheckFence = channel.unary_unary(
+                '/vmha.v1.EvacuationService/CheckFence',
+                request_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.SerializeToString,
+                response_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.FromString,
+                _registered_method=True)
 
 
 class EvacuationServiceServicer:
@@ -113,6 +118,17 @@ class EvacuationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckFence(self, request, context):
+        """Asks a host's fence device for its status, as an evacuation would, and
+        switches nothing. A device that gives no answer that counts is no error of
+        the call: see CheckFenceResponse.reason.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvacuationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +156,11 @@ def add_EvacuationServiceServicer_to_server(servicer, server):
                     servicer.CancelEvacuation,
                     request_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationRequest.FromString,
                     response_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationResponse.SerializeToString,
+            ),
+            'CheckFence': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckFence,
+                    request_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.FromString,
+                    response_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -279,6 +300,33 @@ class EvacuationService:
             '/vmha.v1.EvacuationService/CancelEvacuation',
             vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationRequest.SerializeToString,
             vmha_dot_v1_dot_evacuation__service__pb2.CancelEvacuationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckFence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vmha.v1.EvacuationService/CheckFence',
+            vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.SerializeToString,
+            vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,13 @@ class EvacuationServiceStub:
     """Stops an evacuation before its next VM. VMs whose start is under way are
     finished. One that is still proving the host's death ends at once.
     """
+    CheckFence: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.CheckFenceRequest, _evacuation_service_pb2.CheckFenceResponse]
+    """Asks a host's fence device for its status, as an evacuation would, and
+    switches nothing. A device that gives no answer that counts is no error of
+    the call: see CheckFenceResponse.reason.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
+    """
 
 @_typing.type_check_only
 class EvacuationServiceAsyncStub(EvacuationServiceStub):
@@ -86,6 +93,13 @@ class EvacuationServiceAsyncStub(EvacuationServiceStub):
     CancelEvacuation: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.CancelEvacuationRequest, _evacuation_service_pb2.CancelEvacuationResponse]  # type: ignore[assignment]
     """Stops an evacuation before its next VM. VMs whose start is under way are
     finished. One that is still proving the host's death ends at once.
+    """
+    CheckFence: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.CheckFenceRequest, _evacuation_service_pb2.CheckFenceResponse]  # type: ignore[assignment]
+    """Asks a host's fence device for its status, as an evacuation would, and
+    switches nothing. A device that gives no answer that counts is no error of
+    the call: see CheckFenceResponse.reason.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
     """
 
 class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,6 +157,19 @@ class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evacuation_service_pb2.CancelEvacuationResponse, _abc.Awaitable[_evacuation_service_pb2.CancelEvacuationResponse]]:
         """Stops an evacuation before its next VM. VMs whose start is under way are
         finished. One that is still proving the host's death ends at once.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckFence(
+        self,
+        request: _evacuation_service_pb2.CheckFenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evacuation_service_pb2.CheckFenceResponse, _abc.Awaitable[_evacuation_service_pb2.CheckFenceResponse]]:
+        """Asks a host's fence device for its status, as an evacuation would, and
+        switches nothing. A device that gives no answer that counts is no error of
+        the call: see CheckFenceResponse.reason.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
         """
 
 def add_EvacuationServiceServicer_to_server(servicer: EvacuationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -135,7 +135,7 @@ class FenceConfig(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., secret_files: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class HostFacts(_message.Message):
-    __slots__ = ("vcpus", "memory_mib", "operating_system", "libvirt_version", "hypervisor_version", "cpu_model", "agent_version", "storage_pools")
+    __slots__ = ("vcpus", "memory_mib", "operating_system", "libvirt_version", "hypervisor_version", "cpu_model", "agent_version", "storage_pools", "machines", "cpu_models", "hugepages", "shared_directories", "tpm_storage_id")
     VCPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     OPERATING_SYSTEM_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,11 @@ class HostFacts(_message.Message):
     CPU_MODEL_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     STORAGE_POOLS_FIELD_NUMBER: _ClassVar[int]
+    MACHINES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MODELS_FIELD_NUMBER: _ClassVar[int]
+    HUGEPAGES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    TPM_STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
     vcpus: int
     memory_mib: int
     operating_system: str
@@ -152,4 +157,27 @@ class HostFacts(_message.Message):
     cpu_model: str
     agent_version: str
     storage_pools: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., operating_system: _Optional[str] = ..., libvirt_version: _Optional[str] = ..., hypervisor_version: _Optional[str] = ..., cpu_model: _Optional[str] = ..., agent_version: _Optional[str] = ..., storage_pools: _Optional[_Iterable[str]] = ...) -> None: ...
+    machines: _containers.RepeatedScalarFieldContainer[str]
+    cpu_models: _containers.RepeatedScalarFieldContainer[str]
+    hugepages: _containers.RepeatedCompositeFieldContainer[HugePages]
+    shared_directories: _containers.RepeatedCompositeFieldContainer[SharedDirectory]
+    tpm_storage_id: str
+    def __init__(self, vcpus: _Optional[int] = ..., memory_mib: _Optional[int] = ..., operating_system: _Optional[str] = ..., libvirt_version: _Optional[str] = ..., hypervisor_version: _Optional[str] = ..., cpu_model: _Optional[str] = ..., agent_version: _Optional[str] = ..., storage_pools: _Optional[_Iterable[str]] = ..., machines: _Optional[_Iterable[str]] = ..., cpu_models: _Optional[_Iterable[str]] = ..., hugepages: _Optional[_Iterable[_Union[HugePages, _Mapping]]] = ..., shared_directories: _Optional[_Iterable[_Union[SharedDirectory, _Mapping]]] = ..., tpm_storage_id: _Optional[str] = ...) -> None: ...
+
+class HugePages(_message.Message):
+    __slots__ = ("size_kib", "pages")
+    SIZE_KIB_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    size_kib: int
+    pages: int
+    def __init__(self, size_kib: _Optional[int] = ..., pages: _Optional[int] = ...) -> None: ...
+
+class SharedDirectory(_message.Message):
+    __slots__ = ("path", "storage_id", "problem")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    storage_id: str
+    problem: str
+    def __init__(self, path: _Optional[str] = ..., storage_id: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
