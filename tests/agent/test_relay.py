@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.agent_state import FAST, HandClock, agent_config, leased
 from tests.support.hypervisor import MemoryHypervisor
+from tests.support.storage import unshared
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
 from vmha.agent.identity import Identity
@@ -40,7 +41,7 @@ class Host:
         state = State(MemoryFile(), MemoryFile(), host_id, "boot-1")
         state.joined("c1")
         self.keeper = Keeper(state, self.clock, self.metrics)
-        guests = Guests(MemoryHypervisor(), self.clock, self.metrics)
+        guests = Guests(MemoryHypervisor(), unshared(), self.clock, self.metrics)
         self.identity = Identity(state=state, clock=self.clock, metrics=self.metrics, keeper=self.keeper, guests=guests)
         self.identity.configure(config)
         self.keeper.tell(Registered(incarnation=17))

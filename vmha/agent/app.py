@@ -29,6 +29,8 @@ from vmha.agent.service import SERVICE_NAME, AgentServicer
 from vmha.agent.session import Desk
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State, read_boot_id
 from vmha.agent.state_file import DiskFile
+from vmha.agent.storage_keeper import StorageKeeper
+from vmha.agent.storage_port import HostStorage, StoragePort
 from vmha.agent.vm_locks import VmLocks
 from vmha.agent.watchdog import Device
 from vmha.clock import Clock, SystemClock
@@ -71,7 +73,8 @@ async def run(
         if probe is None:
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
-        edges = Edges(hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls), GrpcPeers(settings.tls))
+        managers, peers = GrpcManagers(settings.tls), GrpcPeers(settings.tls)
+        edges = Edges(hypervisor or _libvirt(settings, metrics), probe, managers, peers, HostStorage())
         agent = Parts(settings, state, clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
@@ -93,6 +96,7 @@ class Edges:
     probe: ExporterProbe
     managers: Managers
     peers: Peers
+    storage: StoragePort
 
 
 class Parts:
@@ -102,7 +106,9 @@ class Parts:
         hypervisor = edges.hypervisor
         locks = VmLocks()
         self.keeper = Keeper(state, clock, metrics, may_lapse=settings.watchdog_device is None)
-        self.guests = Guests(hypervisor, clock, metrics)
+        shared = tuple(str(path) for path in settings.shared_directories)
+        storage = StorageKeeper(edges.storage, settings.host_id, shared, str(settings.tpm_state_directory))
+        self.guests = Guests(hypervisor, storage, clock, metrics)
         self.prober = Prober(edges.probe, clock, metrics)
         self.autostart = Autostart(self.guests, hypervisor)
         self.ownership = Ownership(state, self.keeper, hypervisor, self.guests, locks)

@@ -7,11 +7,12 @@ from xml.sax.saxutils import escape, quoteattr
 
 from vmha.domain_xml import INSTANCE_NAMESPACE
 from vmha.sim.scenario import VmSpec
+from vmha.sim.storage import LOCAL, SHARED
 
 _SOURCES = {
     "volume": ("network", "protocol='rbd' name='volumes/{0}'"),
-    "shared": ("file", "file='/srv/shared/{0}.qcow2'"),
-    "local": ("file", "file='/var/lib/libvirt/images/{0}.qcow2'"),
+    "shared": ("file", f"file='{SHARED}/{{0}}.qcow2'"),
+    "local": ("file", f"file='{LOCAL}/{{0}}.qcow2'"),
 }
 _TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
 _GPU = (
@@ -26,6 +27,8 @@ def domain_xml(vm: VmSpec) -> str:
     wishes = "".join(f"<vmha:aggregate>{escape(name)}</vmha:aggregate>" for name in vm.aggregates)
     if vm.resize_unconfirmed:
         wishes += "<vmha:resize-unconfirmed/>"
+    if vm.image:
+        wishes += f"<vmha:image>{escape(vm.image)}</vmha:image>"
     ha = "on" if vm.ha else "off"
     return (
         f"<domain type='kvm'><name>{escape(vm.id)}</name><uuid>{vm.uuid}</uuid>"
@@ -38,7 +41,11 @@ def domain_xml(vm: VmSpec) -> str:
 
 def _disk(vm: VmSpec) -> str:
     kind, source = _SOURCES[vm.root_disk]
-    return f"<disk type='{kind}' device='disk'><source {source.format(vm.uuid)}/><target dev='vda' bus='virtio'/></disk>"
+    served = f"<host name={quoteattr(vm.volume_host)}/>" if vm.volume_host else ""
+    return (
+        f"<disk type='{kind}' device='disk'><source {source.format(vm.uuid)}>{served}</source>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
 
 
 def with_ha(xml: str, ha: bool) -> str:
