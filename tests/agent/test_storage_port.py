@@ -82,7 +82,7 @@ async def test_whose_a_directory_is_on_a_real_disk(tmp_path: Path) -> None:
 
 async def test_storage_that_hangs_costs_a_bounded_wait_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A dead NFS blocks for ever: the first question ends in time, the next ones at once, other mounts answer all along."""
-    port, gate = HostStorage(answer_s=0.05), threading.Event()
+    port, gate = HostStorage(answer_s=0.5), threading.Event()
     real = shared_files.read
     dead = (Mount("/", "ext4"), Mount("/dead", "nfs4"))
     monkeypatch.setattr(shared_files, "read", lambda path, *a, **k: gate.wait(10) if path == "/dead" else real(path, *a, **k))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ from vmha.agent.storage_port import StoragePort
 from vmha.facts import HostFacts, SharedDirectory, VmFacts
 
 EARLY_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Pauses between the first looks, while a directory is not proven: hosts that start together see each other soon."""
+"""Pauses between looks while a directory has a problem, then the last for ever: hosts that start together see each other soon."""
 
 _log = structlog.get_logger("vmha.agent")
 Volumes = Mapping[str, str]
@@ -56,15 +57,14 @@ class StorageKeeper:
         self._looking = asyncio.Lock()
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Look again soon after the start, while something is not proven; later the slow round does. `changed` hears of news."""
-        for pause_s in EARLY_S:
+        """Look again soon while a directory has a problem; else the slow round is enough. `changed` hears of news."""
+        for pause_s in chain(EARLY_S, repeat(EARLY_S[-1])):
             await asyncio.sleep(pause_s)
             if any(directory.problem for directory in self._directories):
                 before = (self._reports(), self._tpm_id)
                 await self.look()
                 if (self._reports(), self._tpm_id) != before:
                     changed()
-        await asyncio.Event().wait()
 
     async def look(self) -> None:
         """Look at every directory, and follow symbolic links anew. Bounded; what does not answer keeps what was known of it."""

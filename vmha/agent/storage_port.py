@@ -18,7 +18,7 @@ from vmha.agent.storage import Mount, mount_of, parse_mounts
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 
 T = TypeVar("T")
-ANSWER_S: Final = 2.0
+ANSWER_S: Final = 5.0
 """A mount that has not answered by then hangs, and is asked nothing more until it does."""
 HOST: Final = Path("/proc/1")
 """Whose mounts and root count: the host's, also where the agent runs in a container that shows it the host's processes."""
