@@ -72,7 +72,7 @@ def test_what_a_killed_agent_left_is_no_obstacle(tmp_path: Path) -> None:
     [
         (lambda path: path.rmdir(), "cannot be opened: No such file"),
         (lambda path: (path.rmdir(), path.write_text("")), "cannot be opened: Not a directory"),
-        (lambda path: (path.rmdir(), path.symlink_to("/tmp")), "cannot be opened"),  # noqa: S108
+        (lambda path: (path.rmdir(), path.symlink_to("/tmp")), "cannot be opened"),
         (lambda path: (path / ".vmha").symlink_to("/etc"), ".vmha cannot be made there"),
         (lambda path: (path / ".vmha").write_text(""), ".vmha cannot be made there"),
         (lambda path: ((path / ".vmha").mkdir(), (path / ".vmha").chmod(0o777)), "are not the agents' own"),

@@ -42,7 +42,7 @@ SHARED = (PROVEN, ON_A_DISK, UNPROVEN)
     ],
 )
 def test_s24_the_longest_mount_and_the_proof_say_where_a_file_lies(path: str, storage: DiskStorage, storage_id: str) -> None:
-    """Proven to be shared: which storage. A network's file system: shared. One host's: local. Whatever may be either: not known."""
+    """Proven to be shared: which storage. A network's file system: shared. One host's: local. What may be either: not known."""
     assert classify(path, path, MOUNTS, SHARED) == (storage, storage_id)
 
 
@@ -56,7 +56,7 @@ def test_s24_the_longest_mount_and_the_proof_say_where_a_file_lies(path: str, st
     ],
 )
 def test_a_symbolic_link_counts_by_where_it_leads(path: str, resolved: str | None, storage: DiskStorage, storage_id: str) -> None:
-    """A link to shared storage makes no disk local; another host has no such link, so no storage is named. Not followed: not local."""
+    """A link to shared storage makes no disk local; others may lack the link, so no storage is named. Not followed: not local."""
     assert classify(path, resolved, MOUNTS, SHARED) == (storage, storage_id)
 
 
