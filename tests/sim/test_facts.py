@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.sim.scenes import raw
+from vmha.domain_xml import parse_domain
 from vmha.errors import InvalidField
 from vmha.facts import DiskStorage, VmDisk
+from vmha.sim.history import Refused
 from vmha.sim.observer import Books
 from vmha.sim.scenario import IMAGE, parse
 from vmha.sim.storage import IMAGES, SHARED, TPM
@@ -72,6 +74,30 @@ def test_s21_the_state_of_tpms_lies_where_the_scenario_says(settle: Callable[...
     assert (found != {""}) is shared
     facts = [host.facts for host in books.hosts.values() if host.facts is not None]
     assert (TPM in {directory.path for each in facts for directory in each.shared_directories}) is shared
+
+
+def test_s22_what_was_added_to_a_running_vm_is_there_on_the_next_host() -> None:
+    """hot_add changes what runs and not its definition; the product knows it, and starts the VM elsewhere with it."""
+    world = World(VirtualLoop(), parse(raw(cluster={"fencing": "always"}, vms=[vm("vm1", vcpus=2, memory_mib=1024)])))
+    try:
+        world.loop.run_until(world.settle())
+        for _ in range(2):
+            world.loop.run_until(world.hot_add(vm="vm1", vcpus=1, memory_mib=512))
+        world.loop.run_for(1.0)
+        before = world.loop.run_until(world.books()).vms["vm1"]
+        world.loop.run_until(world.crash(host="h1"))
+        world.loop.run_for(30.0)
+        after = world.loop.run_until(world.books()).vms["vm1"]
+        with pytest.raises(Refused, match="may have 66 vCPUs"):
+            world.loop.run_until(world.hot_add(vm="vm1", vcpus=64))
+    finally:
+        world.loop.run_until(world.close())
+        world.loop.close()
+
+    assert (before.facts.vcpus, before.facts.memory_mib, before.owner_host_id) == (4, 2048, "h1")
+    assert (after.facts.vcpus, after.facts.memory_mib) == (4, 2048)
+    assert after.owner_host_id in {"h2", "h3"}
+    assert parse_domain(after.domain_xml).facts.memory_mib == 2048
 
 
 def test_s14_the_operating_system_is_the_scenarios(settle: Callable[..., Books]) -> None:

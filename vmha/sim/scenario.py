@@ -368,5 +368,7 @@ def _timeline(reader: Reader, steps: Sequence[object], until: float) -> tuple[Ac
 def _check_act(reader: Reader, do: str, values: Mapping[str, Any], place: str) -> None:
     if do == "liar" and values.get("says") in {"up", "down"} and "of" not in values:
         reader.refuse(f"{place}.of", "is required unless it says truth")
+    if do == "hot_add" and not {"vcpus", "memory_mib"} & set(values):
+        reader.refuse(f"{place}.vcpus", "is required unless memory_mib is given")
     if do == "link" and values.get("from") is not None and values.get("from") == values.get("to"):
         reader.refuse(f"{place}.to", "must be another end than from")
