@@ -19,7 +19,7 @@ XML = """\
   <uuid>{uuid}</uuid>
   <metadata>{metadata}</metadata>
   <memory unit='MiB'>{memory_mib}</memory>
-  <vcpu>1</vcpu>
+  {size}
   <os><type arch='x86_64' machine='pc'>hvm</type><bios useserial='no'/><bootmenu enable='no'/></os>
   <on_poweroff>destroy</on_poweroff><on_crash>destroy</on_crash>
   <devices>
@@ -32,6 +32,12 @@ XML = """\
   </devices>
 </domain>
 """
+
+
+FIXED = "<vcpu>1</vcpu>"
+GROWING = """\
+<maxMemory slots='2' unit='MiB'>1024</maxMemory><vcpu current='1'>2</vcpu>
+  <cpu><numa><cell id='0' cpus='0-1' memory='{memory_mib}' unit='MiB'/></numa></cpu>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,9 @@ class Guest:
         return self.xml.read_text()
 
 
-def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "qemu", metadata: str = "") -> Guest:
+def make(
+    shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "qemu", metadata: str = "", grows: bool = False
+) -> Guest:
     """Make a guest's disk and XML on the shared storage; the serial log goes to log/NAME.log.
 
     Args:
@@ -58,6 +66,7 @@ def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "q
         memory_mib: Memory, in MiB; the guest itself needs less than one.
         accelerator: `qemu` is the emulator: nested KVM spends seconds on SeaBIOS where it spends 0.1 s.
         metadata: Inner XML of the domain's <metadata>.
+        grows: Memory and a second vCPU can be added to it while it runs.
 
     Raises:
         LabError: The name is no name, or taken.
@@ -73,6 +82,7 @@ def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "q
     raw.unlink()
     identity = str(uuid.uuid4())
     cache = "none" if _direct_io(disk) else "writeback"
+    size = GROWING.format(memory_mib=memory_mib) if grows else FIXED
     xml.write_text(XML.format(**locals() | {"uuid": identity}))
     return Guest(name, identity, xml, disk)
 

@@ -336,6 +336,8 @@ class Stack:
                 "watchdog_timeout_s": WATCHDOG_TIMEOUT_S,
                 "watchdog_reset_s": WATCHDOG_RESET_S,
             }
+        if isinstance(self.lab, Lab):
+            settings["shared_directories"] = [str(self.lab.shared)]
         if isinstance(self.lab, PaperLab):
             settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}
         return settings

@@ -11,7 +11,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 CORES = {
-    "agent": {"probe_plan", "lease", "lease_events", "lapse", "kept", "watchdog"},
+    "agent": {"probe_plan", "lease", "lease_events", "lapse", "kept", "watchdog", "storage", "shared_proof"},
     "manager": {
         "events",
         "effects",

@@ -59,6 +59,18 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _directory(path: Path) -> Path:
+    if not path.is_absolute() or path == Path("/") or os.path.normpath(path) != str(path):
+        raise ValueError("must be an absolute path of a directory, without . and ..")
+    return path
+
+
+def _once(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    if len(set(paths)) < len(paths):
+        raise ValueError("must name each directory once")
+    return paths
+
+
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -70,6 +82,8 @@ Identifier = Annotated[str, AfterValidator(_identifier)]
 RedisUrl = Annotated[str, Field(repr=False), AfterValidator(_redis_url)]
 Span = Annotated[float, Field(ge=0.05, le=86_400, allow_inf_nan=False)]
 """Seconds, from 50 ms to a day."""
+Directory = Annotated[Path, AfterValidator(_directory)]
+Directories = Annotated[tuple[Directory, ...], NoDecode, BeforeValidator(_split), Field(max_length=64), AfterValidator(_once)]
 Targets = Annotated[tuple[Target, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 
 
@@ -140,6 +154,10 @@ class AgentSettings(ServiceSettings):
     marker_dir: Path = Path("/var/lib/vmha")
     """Where it is marked that VMs run here only under a lease, and the copy of the cluster's configuration is kept; must outlive
     the boot."""
+    shared_directories: Directories = ()
+    """Directories on storage that other hosts mount at the same place; the agents prove that they do (docs/decisions/021)."""
+    tpm_state_directory: Directory = Path("/var/lib/libvirt/swtpm")
+    """Where libvirt keeps the state of emulated TPMs."""
     self_fencing: bool = True
     """Whether the agent may destroy its VMs when it is cut off, where the cluster's `self_fencing` says so."""
     watchdog_device: Path | None = None

@@ -30,9 +30,10 @@ MAX_XML_BYTES: Final = 256 * 1024
 PARSED_KEPT: Final = 256
 MAX_PRIORITY: Final = 1_000_000
 _MAX_ITEMS: Final = 64
-_WORD: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:/]{0,126}[A-Za-z0-9])?\Z")
+WORD: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:/]{0,126}[A-Za-z0-9])?\Z")
+"""A name in the metadata."""
 _CLAIM: Final = re.compile(rf"\s*<vmha-claim:claimed xmlns:vmha-claim=[\"']{CLAIM_NAMESPACE}[\"'][^<>]*/>")
-_UNITS: Final = {
+UNITS: Final = {
     "b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
     "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40,
 }  # fmt: skip
@@ -72,7 +73,7 @@ def parse_domain(xml: str) -> DomainDescription:
     Raises:
         InvalidField: DOMAIN_XML_MALFORMED. It is too long, no XML, no domain, or lacks what every domain has; says where.
     """
-    root = _root(xml)
+    root = root_of(xml)
     metadata = _Metadata(root)
     hostdevs = tuple(sorted(_hostdevs(root)))
     facts = VmFacts(
@@ -130,7 +131,8 @@ def _malformed(place: str, expected: str) -> InvalidField:
     return InvalidField([FieldViolation(place, expected)], reason="DOMAIN_XML_MALFORMED", metadata={"place": place})
 
 
-def _root(xml: str) -> Element:
+def root_of(xml: str) -> Element:
+    """A domain's XML, parsed. Raises InvalidField as `parse_domain` does."""
     if len(xml) > MAX_XML_BYTES or len(xml.encode(errors="replace")) > MAX_XML_BYTES:
         raise _malformed("domain_xml", f"must have at most {MAX_XML_BYTES} bytes")
     try:
@@ -177,9 +179,9 @@ def _memory_mib(root: Element) -> int:
     text, unit = _text(root, "memory"), (_attribute(root, "memory", "unit") or "KiB").lower()
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise _malformed("domain/memory", "must be a number")
-    if unit not in _UNITS:
+    if unit not in UNITS:
         raise _malformed("domain/memory@unit", "must be one of libvirt's units, as KiB or GiB")
-    return -(-int(text) * _UNITS[unit] // 2**20)
+    return -(-int(text) * UNITS[unit] // 2**20)
 
 
 def _hugepage_kib(root: Element) -> int:
@@ -192,9 +194,9 @@ def _hugepage_kib(root: Element) -> int:
 
 def _size_kib(page: Element) -> int:
     text, unit = page.get("size", ""), page.get("unit", "KiB").lower()
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or unit not in _UNITS:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or unit not in UNITS:
         raise _malformed("domain/memoryBacking/hugepages/page", "must have a size in one of libvirt's units")
-    return int(text) * _UNITS[unit] // 2**10
+    return int(text) * UNITS[unit] // 2**10
 
 
 def _hostdevs(root: Element) -> Iterator[str]:
@@ -263,7 +265,7 @@ class _Metadata:
     def texts(self, name: str) -> tuple[str, ...]:
         """The texts of all <vmha:name> elements, sorted."""
         texts = {(element.text or "").strip() for element in self._instance.iterfind(f"{{{INSTANCE_NAMESPACE}}}{name}")}
-        good = sorted(text for text in texts if _WORD.match(text))
+        good = sorted(text for text in texts if WORD.match(text))
         if len(good) < len(texts):
             self._wrong(f"/{name}", "must be 1 to 128 of letters, digits and -_.:/")
         if len(good) > _MAX_ITEMS:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.agent_state import open_state, register
 from tests.support.hypervisor import MemoryHypervisor
+from tests.support.storage import unshared
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
 from vmha.agent.keeper import Keeper
@@ -46,7 +47,7 @@ def keeper(state: State) -> Keeper:
 async def guests(hypervisor: MemoryHypervisor) -> AsyncIterator[Guests]:
     """A table of guests that is kept, and was read once."""
     clock = SystemClock()
-    guests = Guests(hypervisor, clock, Metrics(clock))
+    guests = Guests(hypervisor, unshared(), clock, Metrics(clock))
     async with running(guests.run()):
         await until(lambda: guests.table is not None)
         yield guests

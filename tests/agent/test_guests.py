@@ -6,6 +6,7 @@ import pytest
 
 from tests.agent.conftest import VM1, VM2, running
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
+from tests.support.storage import unshared
 from tests.support.waiting import until
 from vmha.agent import messages
 from vmha.agent.guests import Guest, Guests
@@ -19,7 +20,7 @@ from vmha.model import VmState
 
 def make(hypervisor: MemoryHypervisor, *, interval_s: float = 127.0) -> Guests:
     clock = SystemClock()
-    return Guests(hypervisor, clock, Metrics(clock), interval_s=interval_s)
+    return Guests(hypervisor, unshared(), clock, Metrics(clock), interval_s=interval_s)
 
 
 def known(guests: Guests, vm_id: str) -> Guest:

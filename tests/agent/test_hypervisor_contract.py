@@ -205,6 +205,46 @@ async def test_facts_describe_the_host(rig: Rig) -> None:
     assert facts.vcpus > 0
     assert facts.memory_mib > 0
     assert facts.libvirt_version.count(".") == 2
+    assert all(size > 0 and pages >= 0 for size, pages in facts.hugepages.items())
+    assert (facts.shared_directories, facts.tpm_storage_id) == ((), "")
+
+
+async def test_a_volume_of_a_pool_comes_with_its_path() -> None:
+    """A disk that names pool and volume says nothing of where it lies; libvirt does, unless the volume is gone."""
+    ear, port, operator = Ear(), LibvirtPort("test:///default", Metrics(SystemClock())), TestDriver()
+    pool = operator.connection.storagePoolLookupByName("default-pool")
+    pool.createXML("<volume><name>vol1</name><capacity>1</capacity></volume>")
+    disks = "".join(
+        f"<disk type='volume' device='disk'><source pool='{pool}' volume='{volume}'/><target dev='{dev}'/></disk>"
+        for pool, volume, dev in (("default-pool", "vol1", "vda"), ("default-pool", "gone", "vdb"), ("none", "vol1", "vdc"))
+    )
+    xml = domain_xml("one", VM1).replace("</domain>", f"<devices>{disks}</devices></domain>")
+    async with running(port.run(ear)):
+        await until(lambda: ear.ups == 1)
+        await port.define(VM1, xml)
+        found = await port.domain(VM1)
+
+    pool.storageVolLookupByName("vol1").delete()
+    assert found is not None
+    assert found.volumes == {"vda": "/default-pool/vol1"}
+
+
+async def test_what_is_slow_is_asked_once_over_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU models are asked of libvirt when it connects, not with each inventory: a libvirtd may ask QEMU for seconds."""
+    asked = list[object]()
+
+    def models(connection: object) -> tuple[str, ...]:
+        asked.append(connection)
+        return ("Skylake-Server",)
+
+    monkeypatch.setattr("vmha.agent.libvirt_facts._cpu_models", models)
+    ear, port = Ear(), LibvirtPort("test:///default", Metrics(SystemClock()))
+    async with running(port.run(ear)):
+        await until(lambda: ear.ups == 1)
+        for _ in range(3):
+            assert (await port.facts()).cpu_models == ("Skylake-Server",)
+
+    assert len(asked) == 1
 
 
 async def test_lifecycle_events_arrive_with_their_meaning(rig: Rig) -> None:

@@ -30,6 +30,8 @@ from vmha.agent.service import SERVICE_NAME, AgentServicer
 from vmha.agent.session import Desk
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State, read_boot_id
 from vmha.agent.state_file import DiskFile
+from vmha.agent.storage_keeper import StorageKeeper
+from vmha.agent.storage_port import HostStorage, StoragePort
 from vmha.agent.vm_locks import VmLocks
 from vmha.agent.watchdog_life import LIFE_NAME, WatchdogLife
 from vmha.clock import Clock, SystemClock
@@ -72,7 +74,8 @@ async def run(
         if probe is None:
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
-        edges = Edges(hypervisor or _libvirt(settings, metrics), probe, GrpcManagers(settings.tls), GrpcPeers(settings.tls))
+        managers, peers = GrpcManagers(settings.tls), GrpcPeers(settings.tls)
+        edges = Edges(hypervisor or _libvirt(settings, metrics), probe, managers, peers, HostStorage())
         copy = ClusterCopy(DiskFile(settings.marker_dir / COPY_NAME), state)
         agent = Parts(settings, state, copy, clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
@@ -95,6 +98,7 @@ class Edges:
     probe: ExporterProbe
     managers: Managers
     peers: Peers
+    storage: StoragePort
 
 
 class Parts:
@@ -106,7 +110,9 @@ class Parts:
         hypervisor = edges.hypervisor
         locks = VmLocks()
         self.keeper = Keeper(state, clock, metrics, may_lapse=settings.watchdog_device is None)
-        self.guests = Guests(hypervisor, clock, metrics)
+        shared = tuple(str(path) for path in settings.shared_directories)
+        storage = StorageKeeper(edges.storage, settings.host_id, shared, str(settings.tpm_state_directory))
+        self.guests = Guests(hypervisor, storage, clock, metrics)
         self.prober = Prober(edges.probe, clock, metrics)
         self.autostart = Autostart(self.guests, hypervisor)
         self.ownership = Ownership(state, self.keeper, hypervisor, self.guests, locks)

@@ -5,7 +5,7 @@ all over again. While libvirt is away nothing is known, and nothing is said: an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,8 +14,10 @@ import structlog
 from vmha.agent.hypervisor import Domain, DomainChange, LocalHypervisor
 from vmha.agent.metrics import Metrics
 from vmha.agent.pause import set_within
+from vmha.agent.storage_keeper import StorageKeeper
 from vmha.clock import Clock
 from vmha.domain_xml import parse_domain
+from vmha.domain_xml_added import with_added
 from vmha.errors import InvalidField, VmhaError
 from vmha.facts import HostFacts, VmFacts
 from vmha.model import VmState
@@ -59,8 +61,11 @@ Listener = Callable[[frozenset[str] | None], None]
 class Guests:
     """Keeps the table of guests; is a `hypervisor.Watcher`."""
 
-    def __init__(self, hypervisor: LocalHypervisor, clock: Clock, metrics: Metrics, *, interval_s: float = 127.0) -> None:
+    def __init__(
+        self, hypervisor: LocalHypervisor, storage: StorageKeeper, clock: Clock, metrics: Metrics, *, interval_s: float = 127.0
+    ) -> None:
         self._hypervisor = hypervisor
+        self._storage = storage
         self._clock = clock
         self._metrics = metrics
         self._interval_s = interval_s
@@ -121,6 +126,7 @@ class Guests:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hypervisor.run(self), name="libvirt")
             group.create_task(self._keep(), name="inventory")
+            group.create_task(self._storage.run(self.look_at_all), name="storage")
 
     # hypervisor.Watcher
 
@@ -168,11 +174,12 @@ class Guests:
 
     async def _read_all(self) -> None:
         self._changed.clear()
-        self.host = await self._hypervisor.facts()
-        found = await self._hypervisor.domains()
+        await self._storage.look()
+        self.host = self._storage.host(await self._hypervisor.facts())
+        found = await self._guests_of(await self._hypervisor.domains())
         if not self.readable.is_set():
             return  # it went away meanwhile
-        before, self._table = self._table, {domain.vm_id: self._guest(domain) for domain in found}
+        before, self._table = self._table, found
         for vm_id, guest in (before or {}).items():
             if vm_id not in self._table:
                 self._depart(guest)
@@ -188,13 +195,14 @@ class Guests:
             vm_id = vm_ids.pop()
             try:
                 domain = await self._hypervisor.domain(vm_id)
+                found = await self._guests_of([] if domain is None else [domain])
             except VmhaError:
                 self._changed |= vm_ids | {vm_id}
                 raise
             if self._table is None:
                 return
             if domain is not None:
-                self._table[vm_id] = self._guest(domain)
+                self._table |= found
                 self._departed.pop(vm_id, None)
             elif (gone := self._table.pop(vm_id, None)) is not None:
                 self._depart(gone)
@@ -202,11 +210,22 @@ class Guests:
         if told:
             self._tell(frozenset(told))
 
+    async def _guests_of(self, found: Iterable[Domain]) -> dict[str, Guest]:
+        read = {domain.vm_id: (self._guest(domain), domain.volumes) for domain in found}
+        known = [(guest.facts, volumes) for guest, volumes in read.values() if guest.facts is not None]
+        await self._storage.locate(known)
+        guests = {}
+        for vm_id, (guest, volumes) in read.items():
+            facts = None if guest.facts is None else self._storage.place(guest.facts, volumes)
+            guests[vm_id] = replace(guest, facts=facts)
+        return guests
+
     def _guest(self, domain: Domain) -> Guest:
         facts, taken, claim_epoch, xml = None, False, 0, domain.definition_xml
         try:
             facts = parse_domain(domain.live_xml).facts
             described = parse_domain(xml)
+            xml = with_added(xml, domain.live_xml)
             taken, claim_epoch = described.autostart_taken, described.claim_epoch
             self._complain(domain, "; ".join(f"{p.field}: {p.description}" for p in described.problems))
         except InvalidField as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,6 +29,7 @@ class Domain:
         definition_xml: To define it elsewhere: inactive where persistent, else live.
         live_xml: What it is now.
         autostart: libvirt's flag.
+        volumes: Paths of the disks that are volumes of libvirt's pools, by target, as far as libvirt knows them.
     """
 
     vm_id: str
@@ -38,6 +40,7 @@ class Domain:
     live_xml: str
     persistent: bool
     autostart: bool
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 class DomainChange(StrEnum):
@@ -83,7 +86,7 @@ class LocalHypervisor(Protocol):
         ...
 
     async def facts(self) -> HostFacts:
-        """Capacity, versions, pools."""
+        """Capacity, versions, pools, machine types, CPU models, huge pages; nothing of storage."""
         ...
 
     async def domains(self) -> list[Domain]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import libvirt
-from defusedxml.ElementTree import ParseError, fromstring
 
-from vmha import __version__
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused
+from vmha.agent.libvirt_facts import parsed
 from vmha.domain_xml import AUTOSTART_NAMESPACE
-from vmha.facts import HostFacts
 from vmha.libvirt_domains import find_domain, vm_state
 from vmha.model import VmState
 
 NEVER_RAN_NS: Final = 20_000_000
 """vCPU time below which a paused domain has not executed yet: firmware alone takes more, a vCPU that only exists takes none."""
 AUTOSTART_KEY: Final = "vmha-autostart"
-_OS_RELEASE: Final = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 _XML: Final = libvirt.VIR_DOMAIN_XML_SECURE  # without it a console would come up elsewhere without its password
 _PAUSED: Final = ("unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from_snapshot", "shutting_down",
                   "snapshot", "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error")  # fmt: skip
@@ -38,6 +34,14 @@ _STOPPED: Final = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: DomainChange.SAVED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: DomainChange.FAILED,
 }
+_NO_VOLUME: Final = frozenset(
+    {
+        libvirt.VIR_ERR_NO_STORAGE_POOL,
+        libvirt.VIR_ERR_NO_STORAGE_VOL,
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        libvirt.VIR_ERR_NO_SUPPORT,
+    }
+)
 # NVRAM and TPM state may lie on storage that the VM's present host uses.
 _UNDEFINE: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -59,26 +63,6 @@ def change(event: int, detail: int) -> DomainChange:
 def text(error: libvirt.libvirtError) -> str:
     """What libvirt says, bounded."""
     return (error.get_error_message() or str(error))[:500]
-
-
-def facts(connection: Any) -> HostFacts:
-    """Capacity, versions, pools."""
-    node = connection.getInfo()
-    try:
-        active = connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
-        pools = tuple(sorted(pool.name() for pool in active))
-    except libvirt.libvirtError:
-        pools = ()  # a libvirt without the storage driver
-    return HostFacts(
-        vcpus=node[2],
-        memory_mib=node[1],
-        operating_system=_operating_system(),
-        libvirt_version=_version(connection.getLibVersion()),
-        hypervisor_version=_version(connection.getVersion()),
-        cpu_model=_cpu_model(connection.getCapabilities()),
-        agent_version=__version__,
-        storage_pools=pools,
-    )
 
 
 def domains(connection: Any) -> list[Domain]:
@@ -227,11 +211,30 @@ def _read(handle: Any) -> Domain | None:
             live_xml=live,
             persistent=persistent,
             autostart=persistent and bool(handle.autostart()),
+            volumes=_volumes(handle.connect(), live),
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def _volumes(connection: Any, xml: str) -> dict[str, str]:
+    """Where libvirt's volumes lie, by the target of the disk; those of a pool that is not active are left out."""
+    if "type='volume'" not in xml:
+        return {}
+    found = {}
+    for disk in parsed(xml).iterfind("devices/disk[@type='volume']"):
+        source, target = disk.find("source"), disk.find("target")
+        if source is None or target is None:
+            continue
+        try:
+            pool = connection.storagePoolLookupByName(source.get("pool", ""))
+            found[target.get("dev", "")] = pool.storageVolLookupByName(source.get("volume", "")).path()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in _NO_VOLUME:
+                raise
+    return found
 
 
 def _has_run(handle: Any) -> bool:
@@ -243,27 +246,3 @@ def _has_run(handle: Any) -> bool:
             return True
         raise
     return any(vcpu[2] >= NEVER_RAN_NS for vcpu in vcpus)
-
-
-def _version(number: int) -> str:
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _cpu_model(capabilities: str) -> str:
-    try:
-        root = fromstring(capabilities)
-    except ParseError:
-        return ""
-    parts = (root.findtext("host/cpu/arch"), root.findtext("host/cpu/model"))
-    return " ".join(part for part in parts if part)
-
-
-def _operating_system() -> str:
-    for path in _OS_RELEASE:
-        try:
-            lines = path.read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        fields = dict(line.split("=", 1) for line in lines if "=" in line)
-        return "-".join(fields[key].strip("\"'") for key in ("ID", "VERSION_ID") if fields.get(key))
-    return ""

@@ -31,6 +31,8 @@ class Connection:
     def open(cls, uri: str, changed: Callable[..., None], closed: Callable[[], None]) -> Connection:
         """Open, with lifecycle events to `changed` and its end to `closed`; both are called on libvirt's own thread.
 
+        A device that is plugged in is told to `changed` as an event of no kind: memory may have come with it.
+
         Raises:
             libvirtError: There is no libvirt, or it refused.
         """
@@ -40,6 +42,10 @@ class Connection:
             handle.setKeepAlive(*KEEPALIVE)
             handle.registerCloseCallback(lambda *_: closed(), None)
         handle.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, changed, None)
+        added = libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED
+        handle.domainEventRegisterAny(
+            None, added, lambda link, domain, _alias, opaque: changed(link, domain, -1, 0, opaque), None
+        )
         return cls(handle)
 
     def use(self, question: Callable[[Any], T]) -> T:

@@ -19,6 +19,7 @@ import structlog
 from vmha.agent import libvirt_calls
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
 from vmha.agent.libvirt_connection import Connection
+from vmha.agent.libvirt_facts import FactsReader
 from vmha.agent.metrics import Metrics
 from vmha.agent.qemu_processes import QemuProcesses
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
@@ -32,6 +33,8 @@ T = TypeVar("T")
 OPEN_TIMEOUT_S: Final = 10.0
 QUESTION_TIMEOUT_S: Final = 10.0
 LIST_TIMEOUT_S: Final = 60.0
+FACTS_TIMEOUT_S: Final = 30.0
+"""A libvirtd asks each QEMU binary what it can do when it is asked first."""
 ACT_TIMEOUT_S: Final = 60.0
 """destroy of a guest whose QEMU hangs takes 11 s."""
 KERNEL_TIMEOUT_S: Final = 5.0
@@ -58,6 +61,7 @@ class LibvirtPort:
         self._sees_processes = False
         self._begins: dict[object, str] = {}
         self._connection: Connection | None = None
+        self._facts = FactsReader()
         self._lost = asyncio.Event()
 
     @property
@@ -83,8 +87,8 @@ class LibvirtPort:
             self._kernel.close()
 
     async def facts(self) -> HostFacts:
-        """Capacity, versions, pools."""
-        return await self._ask(libvirt_calls.facts, self._question_timeout_s)
+        """Capacity, versions, pools, and what guests can be given."""
+        return await self._ask(self._facts.read, FACTS_TIMEOUT_S)
 
     async def domains(self) -> list[Domain]:
         """Every domain."""
@@ -220,7 +224,7 @@ class LibvirtPort:
         return None
 
     async def _attend(self, connection: Connection, watcher: Watcher) -> None:
-        self._connection = connection
+        self._connection, self._facts = connection, FactsReader()
         self._metrics.libvirt_connects.inc()
         self._metrics.libvirt_up.set(1)
         _log.info("libvirt_connected", uri=_shown(self._uri))

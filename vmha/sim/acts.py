@@ -58,6 +58,11 @@ ACTS: Final[Mapping[str, tuple[Field, ...]]] = {
     "vm_migrate": (_VM, _HOST),
     "vm_ha": (_VM, Field(name="ha", kind=Kind.SWITCH, aliases=("on", "state", "to", "says", "value", "enabled"))),
     "vm_delete": (_VM,),
+    "hot_add": (
+        _VM,
+        Field(name="vcpus", kind=Kind.INTEGER, default=OPTIONAL, low=1, high=MAX_COUNT),
+        Field(name="memory_mib", kind=Kind.INTEGER, default=OPTIONAL, low=1, high=MAX_COUNT),
+    ),
     "fail_starts": (_HOST, _COUNT, _SOME_VM),
     "fail_migrations": (_HOST, _COUNT, _SOME_VM),
     "fence_fail": (_HOST,),

@@ -25,6 +25,7 @@ from vmha.sim.process import Machine, Process
 from vmha.sim.rpc import SimChannel
 from vmha.sim.rpc_server import SimServer
 from vmha.sim.scenario import HostSpec
+from vmha.sim.storage import TPM, SimExports, SimStorage
 from vmha.sim.wire import Wire
 from vmha.v1.agent_service_pb2_grpc import AgentServiceStub, add_AgentServiceServicer_to_server
 from vmha.v1.manager_service_pb2_grpc import ManagerServiceStub
@@ -36,12 +37,13 @@ RESTART_S: Final = 2.0
 
 @dataclass(slots=True)
 class Environment:
-    """What a host stands in. `managers`: where managers listen."""
+    """What a host stands in. `managers`: where managers listen; `exports`: the storage that all hosts mount."""
 
     wire: Wire
     network: Network
     history: History
     managers: tuple[str, ...]
+    exports: SimExports
     hosts: dict[str, SimHost] = field(default_factory=dict)
 
 
@@ -192,7 +194,13 @@ class SimHost:
     async def _run(self, process: Process) -> None:
         environment, host_id = self._environment, self.spec.id
         clock = self.machine.clock
-        settings = AgentSettings.model_construct(host_id=host_id, managers=environment.managers, libvirt_uri="sim:///")
+        settings = AgentSettings.model_construct(
+            host_id=host_id,
+            managers=environment.managers,
+            libvirt_uri="sim:///",
+            shared_directories=environment.exports.directories,
+            tpm_state_directory=TPM,
+        )
         metrics = Metrics(clock)
         state = State(self._state, self._marker, host_id, f"{host_id}-boot-{self.machine.boots}")
         edges = Edges(
@@ -200,6 +208,7 @@ class SimHost:
             SimProbe(host_id, environment.network, environment.hosts, process.require_alive, lambda: self.lie),
             _Managers(environment.wire, process),
             _Peers(environment.wire, process),
+            SimStorage(environment.exports),
         )
         parts = self.parts = Parts(settings, state, ClusterCopy(self._copy, state), clock, metrics, edges)
         self._watch(parts)

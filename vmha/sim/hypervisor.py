@@ -37,7 +37,13 @@ class HypervisorFailure(Exception):
 
 @dataclass(slots=True, eq=False)
 class SimDomain:
-    """A domain. `cause`: who created it, as `Fact.GUEST_RUNS` says it."""
+    """A domain.
+
+    Attributes:
+        xml: Its definition.
+        live: What runs, where something was added to that only; else empty.
+        cause: Who created it, as `Fact.GUEST_RUNS` says it.
+    """
 
     vm_id: str
     name: str
@@ -46,6 +52,7 @@ class SimDomain:
     reason: str = "unknown"
     autostart: bool = False
     cause: str = ""
+    live: str = ""
 
     @property
     def active(self) -> bool:
@@ -65,7 +72,7 @@ class SimDomain:
             state=self.state,
             reason=self.reason,
             definition_xml=self.xml,
-            live_xml=self.xml,
+            live_xml=self.live or self.xml,
             persistent=True,
             autostart=self.autostart,
         )
@@ -237,6 +244,11 @@ class SimHypervisor:
         if domain.state in {VmState.PAUSED, VmState.AWAITING_ADMISSION} and domain.reason != INCOMING:
             self._enter(domain, VmState.RUNNING, "unpaused", domain.cause)
 
+    def add(self, domain: SimDomain, live: str) -> None:
+        """Something is plugged into what runs; its definition stays."""
+        domain.live = live
+        self._tell(domain.vm_id, DomainChange.CHANGED)
+
     def pause(self, domain: SimDomain) -> None:
         """Its user pauses it."""
         self._enter(domain, VmState.PAUSED, "user", "operator")
@@ -288,11 +300,11 @@ class SimHypervisor:
                 self._note(Fact.GUEST_DROPPED, incoming, on=target.host_id)
             done(HypervisorFailure("the migration failed"))
             return
-        state, reason = domain.state, domain.reason
+        state, reason, live = domain.state, domain.reason, domain.live
         self._enter(domain, VmState.SHUTOFF, "migrated", "migration", DomainChange.MIGRATED)
         self.undefine(domain)
         incoming.autostart = domain.autostart
-        incoming.xml = domain.xml
+        incoming.xml, incoming.live = domain.xml, live
         target._enter(incoming, state, reason, "migration")
         done(None)
 
@@ -303,6 +315,8 @@ class SimHypervisor:
     ) -> None:
         counted, active = domain.counts, domain.active
         domain.state, domain.reason = state, reason
+        if not domain.active:
+            domain.live = ""
         if domain.counts and not counted:
             self._note(Fact.GUEST_RUNS, domain, cause)
         elif counted and not domain.counts:

@@ -15,15 +15,19 @@ from typing import Any, Final
 
 from vmha.cluster_config import MAX_OVERCOMMIT, MAX_PARALLEL, MAX_WATCHERS, TIMER_NAMES, Wishes, merge
 from vmha.config import read_bounded
+from vmha.domain_xml import WORD
 from vmha.errors import FieldViolation, InvalidField
 from vmha.model import ClusterConfig, Profile, ProofPolicy, SelfFencing
 from vmha.sim.acts import ACTS
-from vmha.sim.fields import Field, Kind, Known, Reader, listed, shown
+from vmha.sim.fields import OPTIONAL, Field, Kind, Known, Reader, listed, shown
+from vmha.sim.storage import IMAGES
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 MAX_UNTIL_S: Final = 10_000_000.0
 MAX_MANAGERS: Final = 100
 ROLES: Final = ("hypervisor", "block-storage", "image-library")
+IMAGE: Final = "debian-12"
+"""The image of a VM with a local root disk that names no other."""
 _LARGE: Final = 2**31 - 1
 _VM_IDS: Final = uuid.UUID("6f2c3a52-97f0-4d0c-9c0f-0d8a6b1f7c11")
 
@@ -77,6 +81,8 @@ VM: Final = (
     Field(name="priority", kind=Kind.INTEGER, default=0, low=-1_000_000, high=1_000_000),
     Field(name="aggregates", kind=Kind.TEXTS, default=()),
     Field(name="root_disk", kind=Kind.CHOICE, default="volume", choices=("volume", "shared", "local")),
+    Field(name="image", kind=Kind.TEXT, default=OPTIONAL),
+    Field(name="volume_host", kind=Kind.HOST, default=OPTIONAL),
     Field(name="vtpm", kind=Kind.BOOLEAN, default=False),
     Field(name="gpu", kind=Kind.BOOLEAN, default=False),
     Field(name="resize_unconfirmed", kind=Kind.BOOLEAN, default=False),
@@ -106,7 +112,12 @@ class HostSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSpec:
-    """A VM, and where it is at the start."""
+    """A VM, and where it is at the start.
+
+    Attributes:
+        image: That it was made from, and that a local root disk is made anew from; empty: none.
+        volume_host: Who serves the volume that it boots from; empty: nobody that is known.
+    """
 
     id: str
     host: str
@@ -120,6 +131,8 @@ class VmSpec:
     vtpm: bool
     gpu: bool
     resize_unconfirmed: bool
+    image: str = ""
+    volume_host: str = ""
 
     @property
     def uuid(self) -> str:
@@ -260,7 +273,7 @@ def parse(raw: object) -> Scenario:
             config=config, **{name: cluster[name] for name in ("id", "ha_enabled", "fencing", "vtpm_state_shared")}
         ),
         hosts=tuple(HostSpec(**host) for host in hosts),
-        vms=tuple(VmSpec(**vm) for vm in vms),
+        vms=tuple(VmSpec(**({"image": IMAGE if vm["root_disk"] == "local" else ""} | vm)) for vm in vms),
         groups=tuple(GroupSpec(**group) for group in groups),
         timeline=acts,
     )
@@ -287,10 +300,18 @@ def _check_start(reader: Reader, hosts: Sequence[Mapping[str, Any]], vms: Sequen
     for i, vm in enumerate(vms):
         if vm.get("host") in off and vm.get("state") != "shutoff":
             reader.refuse(f"vms[{i}].state", f"must be shutoff: its host {shown(vm['host'])} has its power off")
+        _check_disk(reader, vm, f"vms[{i}]")
     names = endpoint_like(host.get("id") for host in hosts)
     for i, host in enumerate(hosts):
         if host.get("id") in names:
             reader.refuse(f"hosts[{i}].id", f"{shown(host['id'])} is a part of the management plane")
+
+
+def _check_disk(reader: Reader, vm: Mapping[str, Any], place: str) -> None:
+    if vm.get("image") and WORD.match(vm["image"]) is None:
+        reader.refuse(f"{place}.image", f"must be 1 to 128 of letters, digits and -_.:/, or empty, is {shown(vm['image'])}")
+    if "volume_host" in vm and vm.get("root_disk", "volume") != "volume":
+        reader.refuse(f"{place}.volume_host", f"only a volume is served by a host, the root disk is {vm['root_disk']}")
 
 
 def endpoint_like(ids: Any) -> set[str]:
@@ -313,6 +334,7 @@ def _cluster(reader: Reader, top: Mapping[str, Any]) -> tuple[ClusterConfig, dic
         timers=timers,
         proof=ProofPolicy(cluster.get("proof", "ladder").upper()),
         self_fencing=SelfFencing(cluster.get("self_fencing", "destroy").upper()),
+        image_directory=IMAGES,
         **{
             name: cluster.get(name, 0)
             for name in (
@@ -346,5 +368,7 @@ def _timeline(reader: Reader, steps: Sequence[object], until: float) -> tuple[Ac
 def _check_act(reader: Reader, do: str, values: Mapping[str, Any], place: str) -> None:
     if do == "liar" and values.get("says") in {"up", "down"} and "of" not in values:
         reader.refuse(f"{place}.of", "is required unless it says truth")
+    if do == "hot_add" and not {"vcpus", "memory_mib"} & set(values):
+        reader.refuse(f"{place}.vcpus", "is required unless memory_mib is given")
     if do == "link" and values.get("from") is not None and values.get("from") == values.get("to"):
         reader.refuse(f"{place}.to", "must be another end than from")

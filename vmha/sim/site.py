@@ -17,6 +17,7 @@ from vmha.sim.operator import Operator
 from vmha.sim.process import Machine, Process
 from vmha.sim.quiet import Silence
 from vmha.sim.scenario import Scenario, vm_uuid
+from vmha.sim.storage import SimExports
 from vmha.sim.store_tap import TappedRedis
 from vmha.sim.timeloop import VirtualLoop
 from vmha.sim.virsh import Virsh
@@ -101,7 +102,14 @@ class Site:
 
     def _make_hosts(self) -> None:
         targets = tuple(manager_target(i) for i in range(self.scenario.managers))
-        environment = Environment(wire=self.wire, network=self.network, history=self.history, managers=targets, hosts=self.hosts)
+        environment = Environment(
+            wire=self.wire,
+            network=self.network,
+            history=self.history,
+            managers=targets,
+            exports=SimExports(tpm=self.scenario.cluster.vtpm_state_shared),
+            hosts=self.hosts,
+        )
         for spec in self.scenario.hosts:
             hypervisor = SimHypervisor(spec.id, self.guests, facts_of(spec))
             SimHost(spec, self._machine(spec.id), hypervisor, environment)

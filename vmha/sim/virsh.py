@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vmha.agent.hypervisor import DomainChange
 from vmha.model import VmState
-from vmha.sim.guest_xml import domain_xml, with_ha
+from vmha.sim.guest_xml import domain_xml, with_ha, with_memory, with_vcpus
 from vmha.sim.history import Refused
 from vmha.sim.host import SimHost
 from vmha.sim.hypervisor import INCOMING, SimDomain, SimHypervisor
@@ -69,6 +69,19 @@ class Virsh:
         if not self._network.carries(hypervisor.host_id, host):
             raise Refused("HOST_UNREACHABLE", f"{hypervisor.host_id} does not reach {host}")
         hypervisor.migrate(domain, target, lambda _: None)
+
+    async def hot_add(self, vm: str, vcpus: int, memory_mib: int) -> None:
+        """virsh setvcpus --live, attach-device --live: the definition stays as it is."""
+        hypervisor, domain = self._present(vm)
+        if not domain.counts:
+            raise Refused("VM_NOT_RUNNING", f"{vm} does not run")
+        live = domain.live or domain.xml
+        try:
+            live = with_vcpus(live, vcpus) if vcpus else live
+            live = with_memory(live, memory_mib) if memory_mib else live
+        except ValueError as error:
+            raise Refused("LIBVIRT_REFUSED", f"{vm}: {error}") from None
+        hypervisor.add(domain, live)
 
     async def set_ha(self, vm: str, ha: bool) -> None:
         """virsh metadata."""

@@ -269,6 +269,10 @@ class World:
         """virsh metadata: vmha:instance ha="on" or "off"."""
         await self._site.virsh.set_ha(vm, ha)
 
+    async def hot_add(self, *, vm: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        """virsh setvcpus --live and attach-device --live of a memory module."""
+        await self._site.virsh.hot_add(vm, vcpus, memory_mib)
+
     async def vm_delete(self, *, vm: str) -> None:
         """virsh destroy and undefine."""
         await self._site.virsh.delete(vm)
