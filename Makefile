@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup apt proto proto-check lint types contract test test-fast test-slow demo bench format lock clean
+.PHONY: help setup apt proto proto-check lint types contract test test-fast test-slow requirements demo bench format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ test-fast: $(STAMP) ## the tests that need no lab
 
 test-slow: setup ## the slow suite: hours; CHAOS_RUNS=2000 for less of its chaos, ARGS="-k seed_2" for one sitting of it
 	@VMHA_CHAOS_RUNS=$(or $(CHAOS_RUNS),50000) $(PY) -m pytest -m slow --timeout=7200 $(ARGS)
+
+requirements: setup ## each requirement, its tests, and how they end
+	@$(PY) -m tests.requirements $(ARGS)
 
 demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence; PROFILE=standard
 	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast) --scenario $(or $(SCENARIO),power)

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 MakeCluster = Callable[..., Cluster]
 
 
-def test_half_of_six_hosts_lose_power_and_are_held(make_cluster: MakeCluster) -> None:
+def test_b03_half_of_six_hosts_lose_power_and_are_held(make_cluster: MakeCluster) -> None:
     """Three of six at once: an alarm says why, and nothing starts until the operator says that they are off.
 
     Which reason it is depends on whose third miss comes first: too many hosts are silent, or who says so is itself half cut off.

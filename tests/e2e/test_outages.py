@@ -45,7 +45,7 @@ def _outage(cluster: Cluster, lasts_s: float, *, restart_agents: bool) -> None:
 
 
 @pytest.mark.parametrize("restart_agents", [False, True], ids=["agents run on", "agents restarted"])
-def test_an_outage_of_the_control_plane_costs_no_beat(make_cluster: MakeCluster, restart_agents: bool) -> None:
+def test_b02_an_outage_of_the_control_plane_costs_no_beat(make_cluster: MakeCluster, restart_agents: bool) -> None:
     """Manager, evacuator and Redis gone for longer than any lease; then a host loses power and is evacuated."""
     _outage(make_cluster(fence=False), LONGER_THAN_ANY_LEASE_S, restart_agents=restart_agents)
 
@@ -53,7 +53,7 @@ def test_an_outage_of_the_control_plane_costs_no_beat(make_cluster: MakeCluster,
 @pytest.mark.slow
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("restart_agents", [False, True], ids=["agents run on", "agents restarted"])
-def test_five_minutes_without_a_control_plane_cost_no_beat(make_cluster: MakeCluster, restart_agents: bool) -> None:
+def test_b02_five_minutes_without_a_control_plane_cost_no_beat(make_cluster: MakeCluster, restart_agents: bool) -> None:
     """The same for five minutes."""
     _outage(make_cluster(fence=False), FIVE_MINUTES_S, restart_agents=restart_agents)
 

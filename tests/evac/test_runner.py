@@ -29,7 +29,7 @@ async def alarms(world: World) -> list[str]:
     return [f"{e.detail['reason']}{' cleared' if e.detail.get('cleared') else ''}" for e in events if e.kind == "alarm"]
 
 
-async def test_every_vm_of_a_dead_host_runs_elsewhere(world: World) -> None:
+async def test_s15_every_vm_of_a_dead_host_runs_elsewhere(world: World) -> None:
     """After a proof by the fence, each running VM is verified running on one other host, and owned by it."""
     await world.cluster()
     await world.vms(*(seen(n) for n in range(10)))
@@ -130,8 +130,8 @@ async def test_a_target_that_refuses_is_left_for_the_next(world: World) -> None:
     assert any(entry.attempts == ("h2",) for entry in entries.values())
 
 
-async def test_a_vm_that_every_target_refuses_has_failed(world: World) -> None:
-    """FAILED with the last target's words; the others are moved; the evacuation is PARTIALLY_FAILED."""
+async def test_s28_a_vm_that_every_target_refuses_has_failed_and_is_shown_so(world: World) -> None:
+    """FAILED with the last target's words; the others are moved; the VM's record does not say that it runs, and says why."""
     await world.cluster()
     await world.vms(seen(0), seen(1))
     for host_id in ("h2", "h3"):
@@ -144,6 +144,9 @@ async def test_a_vm_that_every_target_refuses_has_failed(world: World) -> None:
     assert (entry.outcome, entry.reason) == (VmOutcome.FAILED, "START_REFUSED")
     assert "no such machine type" in entry.message
     assert world.running_on(0) == []
+    shown = await world.store.vms.get(C, vm_uuid(0))
+    assert shown.state is not VmState.RUNNING
+    assert shown.reason == "START_REFUSED"
 
 
 async def test_an_unreachable_target_is_no_end(world: World) -> None:
@@ -199,7 +202,7 @@ async def test_the_operators_word_releases_a_locked_vm(world: World) -> None:
     assert len(world.running_on(0)) == 1
 
 
-async def test_no_room_then_room(world: World) -> None:
+async def test_b04_no_room_then_room(world: World) -> None:
     """What does not fit is PENDING with NO_CAPACITY and the figures; it is placed when a host comes."""
     await world.cluster(2, memory_mib=128)
     await world.vms(*(seen(n) for n in range(4)))
@@ -216,7 +219,7 @@ async def test_no_room_then_room(world: World) -> None:
     assert sorted(len(world.running_on(n)) for n in range(4)) == [1, 1, 1, 1]
 
 
-async def test_high_priorities_get_the_room(world: World) -> None:
+async def test_s15_high_priorities_get_the_room(world: World) -> None:
     """Room for two of four: the two of the highest priority run."""
     await world.cluster(2, memory_mib=128)
     await world.vms(*(seen(n, priority=n) for n in range(4)))
@@ -228,7 +231,7 @@ async def test_high_priorities_get_the_room(world: World) -> None:
     assert [bool(world.running_on(n)) for n in range(4)] == [False, False, True, True]
 
 
-async def test_limits_of_parallel_starts_are_kept(world: World) -> None:
+async def test_s15_limits_of_parallel_starts_are_kept(world: World) -> None:
     """parallel 3, per target 2: never more starts at once on one host, and all VMs run in the end."""
     await world.cluster(config=replace(CONFIG, parallel=3, parallel_per_target=2))
     await world.vms(*(seen(n) for n in range(12)))
@@ -241,7 +244,7 @@ async def test_limits_of_parallel_starts_are_kept(world: World) -> None:
     assert max(fake.most_at_once for fake in world.fakes.values()) == 2
 
 
-async def test_a_start_without_an_answer_is_pinned_until_it_is_verified(world: World) -> None:
+async def test_b06_a_start_without_an_answer_is_pinned_until_it_is_verified(world: World) -> None:
     """The connection breaks after the domain was made: it is found paused there, admitted, and started nowhere else."""
     await world.cluster()
     await world.vms(seen(0))

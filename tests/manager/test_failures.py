@@ -307,7 +307,7 @@ async def test_operator_confirms_a_host_that_nobody_can_judge(world: World) -> N
     assert [act.detail["refused_reason"] for act in acts] == ["HOST_ALIVE", ""]
 
 
-async def test_explain_shows_votes_and_history(world: World, agents: dict[str, Agent]) -> None:
+async def test_b05_explain_shows_votes_and_history(world: World, agents: dict[str, Agent]) -> None:
     """B5: who saw what how long ago, the quorum, the manager's own probe, and how it came to this."""
     await world.cut_power(agents["h1"])
     await world.evacuator.ordered()

@@ -39,7 +39,7 @@ def test_how_many_may_be_down(fraction: float, members: int, limit: int) -> None
         ({"learning_until": 10.0}, 1, 3, ""),
     ],
 )
-def test_what_is_held_and_why(changes: dict[str, object], down: int, members: int, held: str) -> None:
+def test_b03_what_is_held_and_why(changes: dict[str, object], down: int, members: int, held: str) -> None:
     """Each reason by name; nothing is held where there is none."""
     guard = Guard(**{"learning_until": 0.0, "enabled": True} | changes)  # type: ignore[arg-type]
 

@@ -395,7 +395,7 @@ async def test_goodbye_is_planned_and_not_a_failure(cluster: World) -> None:
     assert (await cluster.store.vms.get(CLUSTER, vm_id(1))).desired_state.value == "RUNNING"
 
 
-async def test_agents_without_session_are_named(cluster: World) -> None:
+async def test_s01_agents_without_session_are_named(cluster: World) -> None:
     """S1: a hypervisor host without a live agent is shown by name, and in an alarm that ends when it connects."""
     await cluster.live("h1")
     answer = await cluster.operator.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER))
