@@ -28,10 +28,12 @@ XML = """\
       <driver name='qemu' type='qcow2' cache='{cache}'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
     </disk>
     <controller type='usb' model='none'/><memballoon model='none'/>
-    <serial type='file'><source path='{log}' append='on'/></serial>
+    <serial type='file'><source path='{log}' append='on'/></serial>{tpm}
   </devices>
 </domain>
 """
+TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+"""An emulated TPM: swtpm, beside the guest's QEMU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,16 @@ class Guest:
         return self.xml.read_text()
 
 
-def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "qemu", metadata: str = "") -> Guest:
+def make(
+    shared: Path,
+    name: str,
+    *,
+    memory_mib: int = 16,
+    accelerator: str = "qemu",
+    metadata: str = "",
+    vtpm: bool = False,
+    directory: Path | None = None,
+) -> Guest:
     """Make a guest's disk and XML on the shared storage; the serial log goes to log/NAME.log.
 
     Args:
@@ -58,6 +69,8 @@ def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "q
         memory_mib: Memory, in MiB; the guest itself needs less than one.
         accelerator: `qemu` is the emulator: nested KVM spends seconds on SeaBIOS where it spends 0.1 s.
         metadata: Inner XML of the domain's <metadata>.
+        vtpm: Whether it has an emulated TPM.
+        directory: Where its host finds its disk; None: the shared storage, where the disk is made.
 
     Raises:
         LabError: The name is no name, or taken.
@@ -73,7 +86,8 @@ def make(shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "q
     raw.unlink()
     identity = str(uuid.uuid4())
     cache = "none" if _direct_io(disk) else "writeback"
-    xml.write_text(XML.format(**locals() | {"uuid": identity}))
+    tpm, seen = TPM if vtpm else "", disk if directory is None else directory / disk.name
+    xml.write_text(XML.format(**locals() | {"uuid": identity, "disk": seen}))
     return Guest(name, identity, xml, disk)
 
 

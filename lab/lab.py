@@ -198,10 +198,10 @@ class Lab:
         numbers = sorted(int(path.name.removeprefix("host")) for path in (self.directory / "hosts").glob("host*"))
         return [self._host(number) for number in numbers]
 
-    def mkvm(self, name: str, *, memory_mib: int = 16, accelerator: str = "qemu", metadata: str = "") -> guests.Guest:
+    def mkvm(self, name: str, **wishes: Any) -> guests.Guest:
         """Make a guest on the shared storage; see lab.guests.make."""
         self._open()
-        return guests.make(self.shared, name, memory_mib=memory_mib, accelerator=accelerator, metadata=metadata)
+        return guests.make(self.shared, name, **wishes)
 
     def guest(self, name: str) -> guests.Guest:
         """A guest that was made."""
@@ -231,7 +231,7 @@ class Lab:
             return
         if self._left:
             raise LabError("the lab was left: make another one")
-        for part in ("hosts", "shared/log"):
+        for part in ("hosts", "shared/log", f"shared/{config.TPM_STATES}"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         self._planes = claim(*self._wanted)
         if not self._detached:

@@ -19,7 +19,7 @@ from vmha.domain_xml import root_file
 from vmha.errors import InvalidField
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
 from vmha.evac.libvirt_storage import copy_image
-from vmha.libvirt_domains import find_domain, vm_state
+from vmha.libvirt_domains import find_domain, undefine, vm_state
 from vmha.libvirt_events import start_libvirt_events
 from vmha.model import VmState
 
@@ -31,12 +31,6 @@ KEEPALIVE = (5, 3)
 """Seconds between two keepalives, and how many may stay unanswered."""
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22}
 _REMOTE = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
-_UNDEFINE = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-)
 
 
 class LibvirtHypervisor:
@@ -205,12 +199,7 @@ def _remove(connection: Any, vm_id: str) -> None:
     if domain.isActive():
         _unless_done(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
     if domain.isPersistent():
-        try:
-            domain.undefineFlags(_UNDEFINE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
-                raise
-            domain.undefine()
+        undefine(domain)
     if (left := _state_of(find_domain(connection, vm_id))) is not VmState.ABSENT:
         raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
 
