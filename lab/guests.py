@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class Guest:
         return self.xml.read_text()
 
 
+def instance(
+    *, priority: int = 0, aggregates: Sequence[str] = (), groups: Sequence[str] = (), image: str = "", resized: bool = False
+) -> str:
+    """What a guest tells vmha: the `metadata` of `make` (docs/metadata.md)."""
+    wishes = "".join(f"<vmha:aggregate>{name}</vmha:aggregate>" for name in aggregates)
+    wishes += "".join(f"<vmha:group>{name}</vmha:group>" for name in groups)
+    wishes += f"<vmha:image>{image}</vmha:image>" if image else ""
+    wishes += "<vmha:resize-unconfirmed/>" if resized else ""
+    return f"<vmha:instance xmlns:vmha='urn:vmha:instance:1' priority='{priority}'>{wishes}</vmha:instance>"
+
+
 def make(
     shared: Path,
     name: str,
@@ -80,15 +92,20 @@ def make(
     xml, disk, log = shared / f"{name}.xml", shared / f"{name}.qcow2", shared / "log" / f"{name}.log"
     if xml.exists():
         raise LabError(f"there is a guest {name} already: {xml}")
-    raw = shared / f".{name}.raw"
-    raw.write_bytes(BOOT_SECTOR.read_bytes().ljust(DISK_BYTES, b"\0"))
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
-    raw.unlink()
+    make_disk(disk)
     identity = str(uuid.uuid4())
     cache = "none" if _direct_io(disk) else "writeback"
     tpm, seen = TPM if vtpm else "", disk if directory is None else directory / disk.name
     xml.write_text(XML.format(**locals() | {"uuid": identity, "disk": seen}))
     return Guest(name, identity, xml, disk)
+
+
+def make_disk(disk: Path) -> None:
+    """Write a disk from which a guest boots for the first time, as qcow2."""
+    raw = disk.with_suffix(".raw")
+    raw.write_bytes(BOOT_SECTOR.read_bytes().ljust(DISK_BYTES, b"\0"))
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
+    raw.unlink()
 
 
 def existing(shared: Path, name: str) -> Guest:
