@@ -54,7 +54,7 @@ test-fast: $(STAMP) ## the tests that need no lab
 test-slow: setup ## the slow suite: minutes to an hour
 	@$(PY) -m pytest -m slow --timeout=7200 $(ARGS)
 
-demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence; PROFILE=standard
+demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence, SCENARIO=rules with rules of every kind; PROFILE=standard
 	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast) --scenario $(or $(SCENARIO),power)
 
 bench: setup ## every benchmark, side by side with its reference

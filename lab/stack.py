@@ -328,6 +328,10 @@ class Stack:
         )
         for host_id in self.host_ids:
             self._write(f"agent-{host_id}", self._agent_file(host_id) | common)
+        self.write_cluster()
+
+    def write_cluster(self) -> None:
+        """Write the cluster file for `apply`."""
         self._write("cluster", self._cluster_file())
 
     def _agent_file(self, host_id: str) -> dict[str, object]:

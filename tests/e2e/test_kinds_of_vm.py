@@ -45,6 +45,7 @@ def test_s24_a_guest_on_a_local_disk_is_rebuilt_from_its_image(make_cluster: Mak
     cluster.stack.wait_settled(2)
 
     cut = cluster.kill("host1")
+    cluster.lab.beats.made_anew("local1", cut)
     cluster.stack.wait_state("host1", "EVACUATED", 60)
 
     assert cluster.stack.outcomes("host1") == {"local1": "REBUILT"}
