@@ -57,7 +57,7 @@ test-slow: setup ## the slow suite: hours; CHAOS_RUNS=2000 for less of its chaos
 requirements: setup ## each requirement, its tests, and how they end
 	@$(PY) -m tests.requirements $(ARGS)
 
-demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence; PROFILE=standard
+demo: setup ## lose a host, watch its VMs come up elsewhere; SCENARIO=isolation without a fence, SCENARIO=rules with rules of every kind; PROFILE=standard
 	@$(PY) -m lab.demo --profile $(or $(PROFILE),fast) --scenario $(or $(SCENARIO),power)
 
 bench: setup ## every benchmark, side by side with its reference

@@ -36,7 +36,8 @@ dynamic_ownership = 0
 """
 
 OWN_DIRECTORIES = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt", "log": "/var/log/libvirt"}
-
+TPM_STATES, TPM_STATE_DIRECTORY = "tpm", "/var/lib/libvirt/swtpm"
+"""The state of emulated TPMs lies on the shared storage, where all hosts find it."""
 
 BASE = Path("/run/vmha-lab")
 """Labs without a directory of their own live here, and what they share."""
@@ -79,6 +80,7 @@ def specification(
         commands["agent"] = json.loads(agent.read_text())
     binds = [[str(directory / own), place] for own, place in OWN_DIRECTORIES.items()]
     binds += [[str(directory / name), f"/etc/{name}"] for name in ("hosts", "nsswitch.conf")]
+    binds.append([str(lab_directory / "shared" / TPM_STATES), TPM_STATE_DIRECTORY])
     return {
         "name": f"host{index}",
         "lab": str(lab_directory),

@@ -6,6 +6,7 @@ true.
 
 SCENARIO=power cuts the host's power, and its fence device proves it. SCENARIO=isolation cuts both its cables, and there is no
 fence device at all: the host lives on, alone, with its guests, until it stops them itself; only then do they start elsewhere.
+SCENARIO=rules gives the host guests of every kind (lab.demo_rules).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab import Lab, LabError, missing_for_a_lab
+from lab import Lab, LabError, demo_rules, missing_for_a_lab
 from lab.narrate import Narrator
 from lab.paper import PaperLab, missing_for_paper
 from lab.stack import Stack, StackError, running
@@ -30,6 +31,7 @@ HOSTS = 3
 VICTIM = "host1"
 SCENARIOS = {
     "power": f"power of {VICTIM} is cut",
+    "rules": f"power of {VICTIM} is cut; each of its guests has rules of its own",
     "isolation": f"both cables of {VICTIM} are cut; its guests run on, nobody can reach it, and it has no fence device",
 }
 SETTLE_S = {"fast": 60, "standard": 400}
@@ -55,9 +57,12 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         with _lab(console) as lab:
-            if arguments.scenario == "isolation" and not isinstance(lab, Lab):
-                raise LabError("isolation needs real hosts: libvirt's test driver has no cables to cut")
-            code = _run(console, lab, arguments.profile, arguments.scenario)
+            if arguments.scenario != "power" and not isinstance(lab, Lab):
+                raise LabError(f"{arguments.scenario} needs real hosts: libvirt's test driver has neither cables nor disks")
+            if arguments.scenario == "rules" and isinstance(lab, Lab):
+                code = demo_rules.run(console, lab, arguments.profile)
+            else:
+                code = _run(console, lab, arguments.profile, arguments.scenario)
         return code or _nothing_is_left(console, str(lab.directory))
     except (LabError, StackError) as error:
         console.print(f"[red]demo: {error}[/]")

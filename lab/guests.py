@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,12 @@ XML = """\
       <driver name='qemu' type='qcow2' cache='{cache}'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
     </disk>
     <controller type='usb' model='none'/><memballoon model='none'/>
-    <serial type='file'><source path='{log}' append='on'/></serial>
+    <serial type='file'><source path='{log}' append='on'/></serial>{tpm}
   </devices>
 </domain>
 """
+TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+"""An emulated TPM: swtpm, beside the guest's QEMU."""
 
 
 FIXED = "<vcpu>1</vcpu>"
@@ -55,8 +58,27 @@ class Guest:
         return self.xml.read_text()
 
 
+def instance(
+    *, priority: int = 0, aggregates: Sequence[str] = (), groups: Sequence[str] = (), image: str = "", resized: bool = False
+) -> str:
+    """What a guest tells vmha: the `metadata` of `make` (docs/metadata.md)."""
+    wishes = "".join(f"<vmha:aggregate>{name}</vmha:aggregate>" for name in aggregates)
+    wishes += "".join(f"<vmha:group>{name}</vmha:group>" for name in groups)
+    wishes += f"<vmha:image>{image}</vmha:image>" if image else ""
+    wishes += "<vmha:resize-unconfirmed/>" if resized else ""
+    return f"<vmha:instance xmlns:vmha='urn:vmha:instance:1' priority='{priority}'>{wishes}</vmha:instance>"
+
+
 def make(
-    shared: Path, name: str, *, memory_mib: int = 16, accelerator: str = "qemu", metadata: str = "", grows: bool = False
+    shared: Path,
+    name: str,
+    *,
+    memory_mib: int = 16,
+    accelerator: str = "qemu",
+    metadata: str = "",
+    grows: bool = False,
+    vtpm: bool = False,
+    directory: Path | None = None,
 ) -> Guest:
     """Make a guest's disk and XML on the shared storage; the serial log goes to log/NAME.log.
 
@@ -67,6 +89,8 @@ def make(
         accelerator: `qemu` is the emulator: nested KVM spends seconds on SeaBIOS where it spends 0.1 s.
         metadata: Inner XML of the domain's <metadata>.
         grows: Memory and a second vCPU can be added to it while it runs.
+        vtpm: Whether it has an emulated TPM.
+        directory: Where its host finds its disk; None: the shared storage, where the disk is made.
 
     Raises:
         LabError: The name is no name, or taken.
@@ -76,15 +100,21 @@ def make(
     xml, disk, log = shared / f"{name}.xml", shared / f"{name}.qcow2", shared / "log" / f"{name}.log"
     if xml.exists():
         raise LabError(f"there is a guest {name} already: {xml}")
-    raw = shared / f".{name}.raw"
-    raw.write_bytes(BOOT_SECTOR.read_bytes().ljust(DISK_BYTES, b"\0"))
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
-    raw.unlink()
+    make_disk(disk)
     identity = str(uuid.uuid4())
     cache = "none" if _direct_io(disk) else "writeback"
     size = GROWING.format(memory_mib=memory_mib) if grows else FIXED
-    xml.write_text(XML.format(**locals() | {"uuid": identity}))
+    tpm, seen = TPM if vtpm else "", disk if directory is None else directory / disk.name
+    xml.write_text(XML.format(**locals() | {"uuid": identity, "disk": seen}))
     return Guest(name, identity, xml, disk)
+
+
+def make_disk(disk: Path) -> None:
+    """Write a disk from which a guest boots for the first time, as qcow2."""
+    raw = disk.with_suffix(".raw")
+    raw.write_bytes(BOOT_SECTOR.read_bytes().ljust(DISK_BYTES, b"\0"))
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
+    raw.unlink()
 
 
 def existing(shared: Path, name: str) -> Guest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -24,6 +25,8 @@ from lab.system import LabError, children_of, command_of, end, members, namespac
 
 BOOT_ID_FILE = "/run/vmha-lab-boot-id"
 """Inside each host; a new UUID at each power-on (all hosts share the box's kernel, and so its own boot id)."""
+LOCAL_DISKS = Path("/var/lib/libvirt/images")
+"""Inside each host; its own, and gone with it."""
 INIT = Path(__file__).with_name("init.py")
 LIBVIRT_PORT, EXPORTER_PORT = 16509, 9177
 POWER_ON_TIMEOUT_S = 20.0
@@ -214,6 +217,12 @@ class Host:
     def start_guest(self, name: str) -> None:
         """Define a guest of `Lab.mkvm` here and start it."""
         self.virsh(f"define {self.shared}/{name}.xml ; start {name}")
+
+    def give_local_disk(self, name: str) -> None:
+        """Put a copy of a guest's disk where this host's libvirt keeps disks of its own: LOCAL_DISKS."""
+        local = self.directory / "lib" / "images"
+        local.mkdir(exist_ok=True)
+        shutil.copy(self.shared / f"{name}.qcow2", local / f"{name}.qcow2")
 
     def guests(self) -> list[str]:
         """Names of the guests that have a QEMU process here, asked of the kernel and not of libvirt."""

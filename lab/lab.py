@@ -207,6 +207,16 @@ class Lab:
         """A guest that was made."""
         return guests.existing(self.shared, name)
 
+    def make_image(self, name: str) -> None:
+        """Put a guest's disk as it is before its first boot into the image library, as NAME.qcow2."""
+        self.images.mkdir(exist_ok=True)
+        guests.make_disk(self.images / f"{name}.qcow2")
+
+    @property
+    def images(self) -> Path:
+        """The image library, on the shared storage."""
+        return self.shared / "images"
+
     @property
     def shared(self) -> Path:
         """The storage that all hosts share: disks, definitions, log/NAME.log."""
@@ -231,7 +241,7 @@ class Lab:
             return
         if self._left:
             raise LabError("the lab was left: make another one")
-        for part in ("hosts", "shared/log"):
+        for part in ("hosts", "shared/log", f"shared/{config.TPM_STATES}"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         self._planes = claim(*self._wanted)
         if not self._detached:

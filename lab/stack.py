@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,8 @@ class Stack:
         fence: Whether the hosts have the lab's fence device.
         managers: Replicas of the manager: `manager`, `manager2`, ...
         watchdog: Whether the hosts have a watchdog, fed as the product does.
+        aggregates: Aggregates of a host, by its name.
+        groups: Affinity groups, as the cluster file has them.
         start_lab: Whether `start` powers the hosts on; False when they are up already.
     """
 
@@ -65,6 +67,8 @@ class Stack:
     fence: bool = True
     managers: int = 1
     watchdog: bool = False
+    aggregates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, object]] = ()
     log_level: str = "info"
     directory: Path = field(init=False)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -234,10 +238,14 @@ class Stack:
 
     # Guests
 
-    def create_guests(self, placed: Mapping[str, str]) -> None:
-        """Make, define and start guests: name -> host; returns when each beats."""
+    def create_guests(self, placed: Mapping[str, str], wishes: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        """Make, define and start guests: name -> host; returns when each beats.
+
+        Args:
+            wishes: What a guest wants beside the defaults, by its name: arguments of lab.guests.make.
+        """
         for name, host in placed.items():
-            self.lab.mkvm(name)
+            self.lab.mkvm(name, **(wishes or {}).get(name, {}))
             self.lab.host(host).start_guest(name)
         self.wait(lambda: all(self.lab.beats.of(name) for name in placed), 60, "every guest beats")
 
@@ -320,6 +328,10 @@ class Stack:
         )
         for host_id in self.host_ids:
             self._write(f"agent-{host_id}", self._agent_file(host_id) | common)
+        self.write_cluster()
+
+    def write_cluster(self) -> None:
+        """Write the cluster file for `apply`."""
         self._write("cluster", self._cluster_file())
 
     def _agent_file(self, host_id: str) -> dict[str, object]:
@@ -371,10 +383,12 @@ class Stack:
                 "agent_target": f"{host.peer_address}:7401",
                 "libvirt_uri": host.libvirt_uri,
             }
+            if host_id in self.aggregates:
+                entry["aggregates"] = list(self.aggregates[host_id])
             if self.fence:
                 entry["fence"] = self.lab.fence.config(host_id)
             hosts.append(entry)
-        cluster = {
+        cluster: dict[str, object] = {
             "id": CLUSTER,
             "profile": self.profile,
             "proof": self.proof,
@@ -383,7 +397,9 @@ class Stack:
             "cpu_overcommit": 32,
             "ha_enabled": True,
         }
-        return {"cluster": cluster, "hosts": hosts}
+        if isinstance(self.lab, Lab):
+            cluster["image_directory"] = str(self.lab.images)
+        return {"cluster": cluster, "hosts": hosts, "groups": list(self.groups)}
 
     def _write(self, name: str, content: object) -> None:
         # JSON is YAML.

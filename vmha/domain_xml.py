@@ -127,6 +127,20 @@ def _claim_epoch(root: Element) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
 
 
+def root_file(xml: str) -> tuple[str, str]:
+    """Path and format of the file that a domain boots from.
+
+    Raises:
+        InvalidField: DOMAIN_XML_MALFORMED, also when its root disk is no file.
+    """
+    root = root_of(xml)
+    for disk in _held(root)[:1]:
+        path = _attribute(disk, "source", "file")
+        if path.startswith("/"):
+            return path, _attribute(disk, "driver", "type") or "raw"
+    raise _malformed("domain/devices/disk", "must be a file with an absolute path for the disk that it boots from")
+
+
 def _malformed(place: str, expected: str) -> InvalidField:
     return InvalidField([FieldViolation(place, expected)], reason="DOMAIN_XML_MALFORMED", metadata={"place": place})
 
@@ -208,12 +222,17 @@ def _hostdevs(root: Element) -> Iterator[str]:
 
 
 def _disks(root: Element, volume_hosts: tuple[str, ...]) -> tuple[VmDisk, ...]:
-    """Disks that hold something of the guest's own: no CD-ROM, no floppy, no drive without a medium."""
-    held = [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") in {"disk", "lun"}]
-    ordered = sorted((_boot_order(disk), number) for number, disk in enumerate(held))
-    first = ordered[0][1] if ordered else -1
-    disks = (_disk(disk, root=number == first, volume_hosts=volume_hosts) for number, disk in enumerate(held))
+    held = _held(root)
+    disks = [
+        (_disk(disk, root=disk is held[0], volume_hosts=volume_hosts)) for disk in root.iterfind("devices/disk") if disk in held
+    ]
     return tuple(disk for disk in disks if disk.source)
+
+
+def _held(root: Element) -> list[Element]:
+    """Disks that hold something of the guest's own, the one it boots from first: no CD-ROM, no floppy."""
+    held = [disk for disk in root.iterfind("devices/disk") if disk.get("device", "disk") in {"disk", "lun"}]
+    return sorted(held, key=_boot_order)
 
 
 def _boot_order(disk: Element) -> int:

@@ -19,6 +19,13 @@ _STATES: Final = {
     libvirt.VIR_DOMAIN_CRASHED: VmState.CRASHED,
 }
 
+_FORGET: Final = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+)
+
 
 def vm_state(number: int) -> VmState:
     """The state that a virDomainState stands for. One that is not known may execute, and so counts as RUNNING."""
@@ -33,3 +40,20 @@ def find_domain(connection: Any, vm_id: str) -> Any:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def undefine(domain: Any) -> None:
+    """Forgets a persistent domain, with its managed save; NVRAM and TPM state stay: the VM's present host may use them.
+
+    Raises:
+        libvirt.libvirtError: libvirt could not do it.
+    """
+    for flags in (_FORGET | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM, _FORGET):
+        try:
+            domain.undefineFlags(flags)
+            return
+        except libvirt.libvirtError as error:
+            # A libvirt or a driver that does not know a flag has nothing of what the flag is for.
+            if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
+                raise
+    domain.undefine()

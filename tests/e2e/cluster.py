@@ -19,9 +19,9 @@ class Cluster:
         self.lab = lab
         self.guests = dict(guests)
 
-    def settle(self) -> None:
-        """Start the guests and wait until the manager knows everything."""
-        self.stack.create_guests(self.guests)
+    def settle(self, wishes: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        """Start the guests, with what each wants beside the defaults, and wait until the manager knows everything."""
+        self.stack.create_guests(self.guests, wishes)
         self.stack.wait_settled(len(self.guests))
 
     def guests_of(self, host_id: str) -> list[str]:

@@ -34,6 +34,7 @@ def make_cluster() -> Iterator[Callable[..., Cluster]]:
             fence: bool = True,
             managers: int = 1,
             watchdog: bool = False,
+            wishes: dict[str, dict[str, Any]] | None = None,
         ) -> Cluster:
             lab = opened.enter_context(Lab())
             overrides = {"learning_s": QUICK_LEARNING_S, **(timers or {})}
@@ -41,7 +42,7 @@ def make_cluster() -> Iterator[Callable[..., Cluster]]:
             stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, **parts)
             opened.enter_context(running(stack))
             cluster = Cluster(stack, lab, guests if guests is not None else {"vm1": "host1", "vm2": "host1", "vm3": "host2"})
-            cluster.settle()
+            cluster.settle(wishes)
             made.append(cluster)
             return cluster
 

@@ -36,6 +36,8 @@ class FakeHypervisor:
     unreachable: bool = False
     started: list[str] = field(default_factory=list)
     xml: dict[str, str] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    rebuilt: list[tuple[str, str]] = field(default_factory=list)
     delay_s: float = 0.0
     at_once: int = 0
     most_at_once: int = 0
@@ -73,6 +75,14 @@ class FakeHypervisor:
         if _among(vm_id, self.starts_then_hangs):
             raise OutcomeUnknown("the connection broke")
         return VmState.PAUSED
+
+    async def rebuild_disk(self, vm_id: str, domain_xml: str, image_path: str, timeout_s: float) -> None:
+        self._reach()
+        if self.domains.get(vm_id) in {VmState.RUNNING, VmState.PAUSED}:
+            return
+        if image_path not in self.images:
+            raise Refused(f"there is no image {image_path}")
+        self.rebuilt.append((vm_id, image_path))
 
     async def state(self, vm_id: str, timeout_s: float) -> VmState:
         self._reach()

@@ -112,6 +112,49 @@ async def test_a_definite_refusal_leaves_nothing(hypervisor: RemoteHypervisor) -
     assert await hypervisor.list(T) == {}
 
 
+def give_image(hypervisor: RemoteHypervisor, directory: str, name: str) -> None:
+    """The image library has an image; where the disks are, for libvirt's test driver copies within one pool only."""
+    if isinstance(hypervisor, FakeHypervisor):
+        hypervisor.images.add(f"{directory}/{name}")
+    elif isinstance(hypervisor, SimRemoteHypervisor):
+        hypervisor._hypervisor.site.images.add(name)
+        hypervisor._hypervisor.site.local_disks[VM] = set()
+    else:
+        connection = cast("Any", hypervisor)._connection
+        pool = connection.storagePoolCreateXML(
+            f"<pool type='dir'><name>images</name><target><path>{directory}</path></target></pool>", 0
+        )
+        pool.createXML(f"<volume><name>{name}</name><capacity>1048576</capacity></volume>", 0)
+
+
+def with_local_disk(xml: str) -> str:
+    """The same domain with a local root disk."""
+    disk = "<disk type='file' device='disk'><source file='/var/local/vm1.qcow2'/><target dev='vda'/></disk>"
+    return xml.replace("</domain>", f"<devices>{disk}</devices></domain>")
+
+
+async def test_s24_a_disk_is_made_anew_and_the_domain_starts_from_it(hypervisor: RemoteHypervisor) -> None:
+    """A rebuild can be repeated, and the start follows; of an active domain nothing is touched."""
+    await hypervisor.connect(T)
+    give_image(hypervisor, "/var/local", "debian-12")
+    xml = with_local_disk(XML)
+
+    await hypervisor.rebuild_disk(VM, xml, "/var/local/debian-12", T)
+    await hypervisor.rebuild_disk(VM, xml, "/var/local/debian-12", T)
+    assert await hypervisor.start_paused(VM, xml, T) is VmState.PAUSED
+    await hypervisor.rebuild_disk(VM, xml, "/var/local/gone", T)
+
+    assert await hypervisor.state(VM, T) is VmState.PAUSED
+
+
+async def test_s24_without_the_image_it_is_a_definite_refusal(hypervisor: RemoteHypervisor) -> None:
+    """Refused, and nothing of the VM is there."""
+    with pytest.raises(Refused, match="debian-12"):
+        await hypervisor.rebuild_disk(VM, with_local_disk(XML), "/var/local/debian-12", T)
+
+    assert await hypervisor.list(T) == {}
+
+
 async def test_an_invalid_definition_is_a_definite_refusal(tmp_path: Path) -> None:
     """libvirt refuses to define it: Refused, not unknown."""
     hypervisor = LibvirtHypervisor(node_uri(tmp_path))

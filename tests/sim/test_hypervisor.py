@@ -132,7 +132,7 @@ def test_a_disk_that_is_in_use_elsewhere_refuses_the_start(rig: Rig) -> None:
     assert VM not in rig.h1.domains
     assert rig.facts()[-1][1:] == (Fact.LOCKED, "h1", "start")
 
-    rig.site.local_disks.add(VM)
+    rig.site.local_disks[VM] = {"h1", "h2"}
     assert rig.start() is VmState.PAUSED
 
 

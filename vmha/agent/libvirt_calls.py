@@ -10,7 +10,7 @@ import libvirt
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused
 from vmha.agent.libvirt_facts import parsed
 from vmha.domain_xml import AUTOSTART_NAMESPACE
-from vmha.libvirt_domains import find_domain, vm_state
+from vmha.libvirt_domains import find_domain, undefine, vm_state
 from vmha.model import VmState
 
 NEVER_RAN_NS: Final = 20_000_000
@@ -41,13 +41,6 @@ _NO_VOLUME: Final = frozenset(
         libvirt.VIR_ERR_OPERATION_INVALID,
         libvirt.VIR_ERR_NO_SUPPORT,
     }
-)
-# NVRAM and TPM state may lie on storage that the VM's present host uses.
-_UNDEFINE: Final = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
 )
 
 
@@ -116,7 +109,7 @@ def remove(connection: Any, vm_id: str) -> None:
     try:
         _stop(handle)
         if handle.isPersistent():
-            _undefine(handle)
+            undefine(handle)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
@@ -171,20 +164,6 @@ def _unless(act: Any, done_code: int) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() != done_code:
             raise
-
-
-def _undefine(handle: Any) -> None:
-    try:
-        handle.undefineFlags(_UNDEFINE | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
-            raise
-        try:
-            handle.undefineFlags(_UNDEFINE)
-        except libvirt.libvirtError as older:
-            if older.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
-                raise
-            handle.undefine()
 
 
 def _state(handle: Any) -> VmState:

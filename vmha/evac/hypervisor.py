@@ -53,6 +53,13 @@ class RemoteHypervisor(Protocol):
         """
         ...
 
+    async def rebuild_disk(self, vm_id: str, domain_xml: str, image_path: str, timeout_s: float) -> None:
+        """Makes the file that the domain boots from anew, as a copy of the image (S24); of an active domain, nothing is touched.
+
+        `image_path` may leave out the ending .qcow2, .raw or .img. Raises Refused when the host has no such image, or no room.
+        """
+        ...
+
     async def state(self, vm_id: str, timeout_s: float) -> VmState:
         """What the domain does now; ABSENT when there is none."""
         ...

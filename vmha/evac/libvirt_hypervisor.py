@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 import libvirt
 
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
+from vmha.domain_xml import root_file
+from vmha.errors import InvalidField
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
-from vmha.libvirt_domains import find_domain, vm_state
+from vmha.evac.libvirt_storage import copy_image
+from vmha.libvirt_domains import find_domain, undefine, vm_state
 from vmha.libvirt_events import start_libvirt_events
 from vmha.model import VmState
 
@@ -28,12 +31,6 @@ KEEPALIVE = (5, 3)
 """Seconds between two keepalives, and how many may stay unanswered."""
 _PORTS = {"tcp": 16509, "tls": 16514, "ssh": 22}
 _REMOTE = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
-_UNDEFINE = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-)
 
 
 class LibvirtHypervisor:
@@ -55,6 +52,10 @@ class LibvirtHypervisor:
     async def start_paused(self, vm_id: str, domain_xml: str, timeout_s: float) -> VmState:
         """Defines and creates paused."""
         return await self._ask(lambda c: self._start(c, vm_id, domain_xml), timeout_s)
+
+    async def rebuild_disk(self, vm_id: str, domain_xml: str, image_path: str, timeout_s: float) -> None:
+        """Makes the disk anew."""
+        await self._ask(lambda c: _rebuild(c, vm_id, domain_xml, image_path), timeout_s)
 
     async def state(self, vm_id: str, timeout_s: float) -> VmState:
         """What the domain does now."""
@@ -178,6 +179,19 @@ def _state_of(domain: Any) -> VmState:
         raise
 
 
+def _rebuild(connection: Any, vm_id: str, domain_xml: str, image_path: str) -> None:
+    if _state_of(find_domain(connection, vm_id)) in {VmState.RUNNING, VmState.PAUSED}:
+        return  # an earlier try came through: its disk is in use
+    try:
+        path, disk_format = root_file(domain_xml)
+        copy_image(connection, path, disk_format, image_path)
+    except InvalidField as error:
+        raise Refused(error.message) from error
+    except libvirt.libvirtError as error:
+        _raise_when_broken(connection, error)
+        raise Refused(f"its disk could not be made from the image: {_text(error)}") from error
+
+
 def _remove(connection: Any, vm_id: str) -> None:
     domain = find_domain(connection, vm_id)
     if domain is None:
@@ -185,12 +199,7 @@ def _remove(connection: Any, vm_id: str) -> None:
     if domain.isActive():
         _unless_done(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
     if domain.isPersistent():
-        try:
-            domain.undefineFlags(_UNDEFINE)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in {libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT}:
-                raise
-            domain.undefine()
+        undefine(domain)
     if (left := _state_of(find_domain(connection, vm_id))) is not VmState.ABSENT:
         raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from vmha.evac.proof import Case, prove
 from vmha.evac.reasons import VmReason
 from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store import Store
-from vmha.store.records import ClusterSnapshot, EvacuationRecord, HostRecord, VmEntry, VmRecord
+from vmha.store.records import ClusterRecord, ClusterSnapshot, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
 T = TypeVar("T")
 STORE_TRIES = 6
@@ -41,6 +42,8 @@ PLAN_LOCK_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 60.0, 0.05
 """How long one evacuator may plan for a cluster, how long another waits for it, and how often it looks."""
 NOT_READY = frozenset({"LEASE_EXPIRED", "NOT_REGISTERED", "INCARNATION_MISMATCH"})
 """An agent's refusals that say nothing of the VM: its host may take it later."""
+REBUILD_TIMEOUT_S = 1800.0
+"""For copying an image: the target's disk decides how long that takes."""
 PREPARED_HOSTS = 32
 """Connections opened while the proof is under way, at most."""
 
@@ -68,7 +71,8 @@ class Operations:
         self._hosts: dict[str, HostRecord] = {}
         self._read_at: dict[str, float] = {}
         self._start_timeout_s = 60.0
-        self._looked_at, self._held = float("-inf"), False
+        self._looked_at = float("-inf")
+        self._cluster_read: ClusterRecord | None = None
         self._log = structlog.get_logger("vmha.evac")
         self._ways: dict[type, Callable[[Any], Awaitable[ev.Event]]] = {
             fx.ProveDeath: self._prove,
@@ -268,6 +272,10 @@ class Operations:
             message = "the store has lost writes; nothing is started before every host has said what it runs"
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.SAFE_MODE, message=message)
         hypervisor = await self._target(entry)
+        if entry.image and entry.step not in {VmStep.STARTED, VmStep.ADMITTED}:  # else it has its disk, and may have used it
+            library = (await self._cluster()).config.image_directory
+            image = posixpath.join(library, entry.image)
+            await hypervisor.rebuild_disk(entry.vm_id, vm.domain_xml, image, REBUILD_TIMEOUT_S)
         await hypervisor.start_paused(entry.vm_id, with_claim(vm.domain_xml, entry.epoch), self._start_timeout_s)
         started = replace(entry, step=VmStep.STARTED)
         await self.journal(started)
@@ -298,9 +306,12 @@ class Operations:
         state = await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)
         if state is not VmState.RUNNING:
             return ev.VmInspected(vm_id=entry.vm_id, state=state)
-        moved = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.MOVED, reason="", message="")
-        await self.journal(moved)
-        return ev.VmVerified(entry=moved)
+        settled = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.MOVED, reason="", message="")
+        if entry.image:
+            message = f"its root disk is new, made from the image {entry.image}"
+            settled = replace(settled, outcome=VmOutcome.REBUILT, message=message)
+        await self.journal(settled)
+        return ev.VmVerified(entry=settled)
 
     async def _inspect(self, operation: fx.InspectVm) -> ev.Event:
         entry = operation.entry
@@ -322,12 +333,15 @@ class Operations:
         return ev.StartRefused(vm_id=entry.vm_id, reason=operation.reason, message=operation.message)
 
     async def _safe_mode(self) -> bool:
-        """Whether nothing may be started (R20); as it was HOST_AGE_S ago at most."""
+        return (await self._cluster()).safe_mode
+
+    async def _cluster(self) -> ClusterRecord:
+        """The cluster as it was HOST_AGE_S ago at most."""
         now = self._clock.now()
-        if now - self._looked_at > HOST_AGE_S:
-            cluster = await self.stored(lambda: self._store.clusters.get(self._evacuation.cluster_id))
-            self._looked_at, self._held = now, cluster.safe_mode
-        return self._held
+        if self._cluster_read is None or now - self._looked_at > HOST_AGE_S:
+            self._cluster_read = await self.stored(lambda: self._store.clusters.get(self._evacuation.cluster_id))
+            self._looked_at = now
+        return self._cluster_read
 
     async def _vm(self, vm_id: str) -> VmRecord | None:
         try:

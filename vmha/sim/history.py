@@ -33,6 +33,8 @@ class Fact(StrEnum):
     """vm, host, cause (power, self_fencing, agent, evacuator, operator, migration): it counts no more."""
     GUEST_DROPPED = "GUEST_DROPPED"
     """vm, host: a domain that executed nothing is gone."""
+    DISK_REBUILT = "DISK_REBUILT"
+    """vm, host: its local disk was made anew there, from its image."""
     LOCKED = "LOCKED"
     """vm, host, cause (start, resume): a start was refused because the VM's disks are in use elsewhere."""
     SELF_FENCED = "SELF_FENCED"

@@ -99,7 +99,9 @@ class Site:
         migrate_s: A live migration takes so long; the switch-over takes no time.
         names: The scenario's id of a VM by its UUID.
         locks: Whether a disk that is in use elsewhere refuses a start, as QEMU's image locks do.
-        local_disks: VMs whose disks are local: no lock reaches another host.
+        local_disks: Of VMs whose disks are local, the hosts that have one: no lock reaches another host.
+        images: Names of images that the image library has.
+        volume_hosts: Of VMs whose volume a host of the cluster serves, that host.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -108,7 +110,9 @@ class Site:
     migrate_s: float = 10.0
     names: dict[str, str] = field(default_factory=dict)
     locks: bool = True
-    local_disks: set[str] = field(default_factory=set)
+    local_disks: dict[str, set[str]] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    volume_hosts: dict[str, str] = field(default_factory=dict)
     hypervisors: dict[str, SimHypervisor] = field(default_factory=dict)
     context: contextvars.Context = field(default_factory=contextvars.Context)
 
@@ -122,6 +126,15 @@ class Site:
             return False
         others = (hypervisor for hypervisor in self.hypervisors.values() if hypervisor is not but)
         return any(vm_id in other.domains and other.domains[vm_id].active for other in others)
+
+    def missing(self, vm_id: str, on: SimHypervisor) -> str:
+        """What keeps a VM's disk from being opened on a host, in libvirt's words; empty when nothing does."""
+        if vm_id in self.local_disks and on.host_id not in self.local_disks[vm_id]:
+            return f"Cannot access storage file of {self.name(vm_id)}: No such file or directory"
+        serves = self.hypervisors.get(self.volume_hosts.get(vm_id, ""))
+        if serves is not None and not serves.up:
+            return f"cannot open the volume of {self.name(vm_id)}: {serves.host_id} does not answer"
+        return ""
 
     def later(self, span_s: float, act: Callable[..., None], *arguments: Any) -> asyncio.TimerHandle:
         """Call it after so long, on nobody's behalf."""
@@ -231,6 +244,9 @@ class SimHypervisor:
             self._note(Fact.GUEST_DROPPED, domain)
             self._note(Fact.LOCKED, domain, cause)
             done(HypervisorFailure(LOCKED, locked=True))
+        elif missing := self.site.missing(domain.vm_id, self):
+            self._note(Fact.GUEST_DROPPED, domain)
+            done(HypervisorFailure(missing))
         else:
             domain.cause = cause
             if paused:
@@ -277,10 +293,18 @@ class SimHypervisor:
             timer.cancel()
             self._note(Fact.GUEST_DROPPED, domain)
 
+    def rebuild_disk(self, vm_id: str) -> None:
+        """Makes its local disk anew here."""
+        if vm_id in self.site.local_disks:
+            self.site.local_disks[vm_id].add(self.host_id)
+            self.site.history.note(Fact.DISK_REBUILT, host=self.host_id, vm=self.site.name(vm_id))
+
     # Migration
 
     def migrate(self, domain: SimDomain, target: SimHypervisor, done: Done) -> None:
         """Move it live; takes migrate_s."""
+        if domain.vm_id in self.site.local_disks:
+            raise Refused("DISK_IS_LOCAL", "Unsafe migration: Migration without shared storage is unsafe")
         if domain.vm_id in target.domains and target.domains[domain.vm_id].active:
             raise Refused("VM_ACTIVE_THERE", f"{self.site.name(domain.vm_id)} is active on {target.host_id} already")
         incoming = target.define(domain.vm_id, domain.name, domain.xml)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
@@ -235,6 +236,16 @@ class SimRemoteHypervisor:
             done(error)
 
         hypervisor.start(vm_id, "start", paused=True, done=ended)
+
+    async def rebuild_disk(self, vm_id: str, domain_xml: str, image_path: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`. It takes no time."""
+        await self._open(timeout_s)
+        present = self._hypervisor.domains.get(vm_id)
+        if present is not None and present.active:
+            return
+        if posixpath.basename(image_path) not in self._hypervisor.site.images:
+            raise Refused(f"there is no image {image_path}")
+        self._hypervisor.rebuild_disk(vm_id)
 
     async def state(self, vm_id: str, timeout_s: float) -> VmState:
         """See `RemoteHypervisor`."""

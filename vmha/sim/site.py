@@ -117,7 +117,7 @@ class Site:
         for vm in self.scenario.vms:
             self.guests.names[vm.uuid] = vm.id
             if vm.root_disk == "local":
-                self.guests.local_disks.add(vm.uuid)
+                self.guests.local_disks[vm.uuid] = {vm.host}
             self.hosts[vm.host].hypervisor.place(vm.uuid, vm.id, domain_xml(vm), vm.state)
 
     def _machine(self, node: str) -> Machine:
