@@ -118,6 +118,10 @@ class Site:
             self.guests.names[vm.uuid] = vm.id
             if vm.root_disk == "local":
                 self.guests.local_disks[vm.uuid] = {vm.host}
+            if vm.image:
+                self.guests.images.add(vm.image)
+            if vm.volume_host:
+                self.guests.volume_hosts[vm.uuid] = vm.volume_host
             self.hosts[vm.host].hypervisor.place(vm.uuid, vm.id, domain_xml(vm), vm.state)
 
     def _machine(self, node: str) -> Machine:
