@@ -1,4 +1,4 @@
-"""Tests of vmha.agent.libvirt_facts on what libvirt 9.0 says of a QEMU host, shortened; tests/agent/test_qemu.py asks a real one."""
+"""Tests of vmha.agent.libvirt_facts on what libvirt 9.0 says of a QEMU host, shortened; test_qemu.py asks a real one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def facts(**answers: str | int) -> HostFacts:
 
 
 def test_what_a_host_can_give_its_guests_is_read() -> None:
-    """Machine types with what aliases stand for, usable CPU models, huge pages of all nodes; pages of the ordinary size are none."""
+    """Machine types with what aliases stand for, usable CPU models, huge pages of all nodes; ordinary pages are none."""
     found = facts()
 
     assert found.machines == ("pc", "pc-i440fx-7.2", "pc-q35-7.2")
