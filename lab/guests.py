@@ -39,7 +39,7 @@ TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
 
 FIXED = "<vcpu>1</vcpu>"
 GROWING = """\
-<maxMemory slots='2' unit='MiB'>1024</maxMemory><vcpu current='1'>2</vcpu>
+<features><acpi/></features><maxMemory slots='2' unit='MiB'>1024</maxMemory><vcpu current='1'>2</vcpu>
   <cpu><numa><cell id='0' cpus='0-1' memory='{memory_mib}' unit='MiB'/></numa></cpu>"""
 
 

@@ -6,15 +6,17 @@ import pytest
 
 from tests.agent.conftest import VM1, VM2, running
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
-from tests.support.storage import unshared
+from tests.support.storage import MemoryStorage, unshared
 from tests.support.waiting import until
 from vmha.agent import messages
 from vmha.agent.guests import Guest, Guests
 from vmha.agent.hypervisor import DomainChange
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
+from vmha.agent.storage_keeper import StorageKeeper
 from vmha.clock import SystemClock
-from vmha.domain_xml import with_claim
+from vmha.domain_xml import parse_domain, with_claim
+from vmha.facts import DiskStorage, VmDisk
 from vmha.model import VmState
 
 
@@ -45,6 +47,27 @@ async def test_everything_is_read_when_libvirt_connects(hypervisor: MemoryHyperv
         assert facts is not None
         assert facts.priority == 7
         assert guests.host == hypervisor.facts_now
+
+
+async def test_storage_and_what_was_added_live_are_in_what_is_reported(hypervisor: MemoryHypervisor) -> None:
+    """Disks come with their place, the host with its shared directories, the definition with the running guest's vCPUs."""
+    hypervisor.user_defines("one", VM1, running=True)
+    disk = "<devices><disk type='file'><source file='/images/vm1'/><target dev='vda'/></disk></devices></domain>"
+    xml = hypervisor._domains[VM1].xml.replace("</domain>", disk).replace("<vcpu>1", "<vcpu current='1'>4")
+    hypervisor._domains[VM1].xml = xml
+    hypervisor.live[VM1] = xml.replace("current='1'", "current='3'")
+    storage = StorageKeeper(MemoryStorage(), "h1", ("/srv/shared",))
+    clock = SystemClock()
+    guests = Guests(hypervisor, storage, clock, Metrics(clock))
+    async with running(guests.run()):
+        await until(lambda: guests.table is not None)
+
+    guest = known(guests, VM1)
+    assert guest.facts is not None
+    assert guest.facts.disks == (VmDisk(target="vda", source="/images/vm1", root=True, storage=DiskStorage.LOCAL),)
+    assert guest.facts.vcpus == parse_domain(guest.domain_xml).facts.vcpus == 3
+    assert guests.host is not None
+    assert [directory.path for directory in guests.host.shared_directories] == ["/srv/shared"]
 
 
 async def test_a_lifecycle_event_is_an_increment(hypervisor: MemoryHypervisor, guests: Guests) -> None:

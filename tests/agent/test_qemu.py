@@ -74,6 +74,16 @@ async def test_a_start_that_waits_for_its_admission_is_told_from_a_pause(
     assert host.guests() == []
 
 
+async def test_a_real_host_says_what_it_can_give_its_guests(rig: tuple[LibvirtPort, Ear]) -> None:
+    """Machine types with their aliases, CPU models, and the operating system."""
+    facts = await rig[0].facts()
+
+    assert {"pc", "q35"} <= set(facts.machines)
+    assert any(name.startswith("pc-i440fx-") for name in facts.machines)
+    assert facts.cpu_models
+    assert facts.operating_system
+
+
 async def test_a_guest_that_dies_is_heard_of_and_started_again(lab: Lab, host: Host, rig: tuple[LibvirtPort, Ear]) -> None:
     """Events carry the reason; autostart's mark does not keep the domain from being read, started and removed."""
     port, ear = rig

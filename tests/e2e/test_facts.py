@@ -23,7 +23,8 @@ def test_s22_memory_and_vcpus_that_were_added_live_are_there_after_an_evacuation
     host.start_guest("vm1")
     dimm = cluster.lab.shared / "dimm.xml"
     dimm.write_text(DIMM)
-    host.virsh(f"attach-device vm1 {dimm} --live ; setvcpus vm1 2 --live")
+    host.virsh("attach-device", "vm1", str(dimm), "--live")
+    host.virsh("setvcpus", "vm1", "2", "--live")
     assert "dimm" not in host.virsh("dumpxml", "vm1", "--inactive")
 
     def is_known() -> bool:

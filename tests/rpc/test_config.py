@@ -169,6 +169,27 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "No such file" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("directories", "mistake"),
+    [
+        (["srv/shared"], "must be an absolute path"),
+        (["/"], "must be an absolute path"),
+        (["/srv/../etc"], "without . and .."),
+        (["/srv/a", "/srv/a"], "must name each directory once"),
+        ([f"/srv/{number}" for number in range(65)], "at most 64"),
+    ],
+)
+def test_shared_directories_that_cannot_be_are_refused(tmp_path: Path, directories: list[str], mistake: str) -> None:
+    """Relative paths, the root, dots, one twice, too many: each by name."""
+    content = {"host_id": "hv1", "managers": ["10.9.9.9:7400"], "shared_directories": directories}
+    with pytest.raises(InvalidField) as caught:
+        load(AgentSettings, written(tmp_path, content))
+
+    (violation,) = caught.value.violations
+    assert violation.field.startswith("shared_directories")
+    assert mistake in violation.description
+
+
 @pytest.mark.parametrize(("name", "kind"), [("manager", ManagerSettings), ("agent", AgentSettings), ("evac", EvacSettings)])
 def test_the_shipped_examples_are_valid(name: str, kind: type[Any]) -> None:
     """deploy/examples can be used as they are."""

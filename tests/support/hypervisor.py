@@ -41,12 +41,14 @@ class MemoryHypervisor:
         acts: What was done to domains through the Protocol, in order.
         refuse: vm_id -> how often acts on it are still refused.
         undying: VMs whose process no signal ends.
+        live: vm_id -> XML of what runs, where it is not the definition.
     """
 
     def __init__(self) -> None:
         self.acts: list[tuple[str, str]] = []
         self.refuse: dict[str, int] = {}
         self.undying: set[str] = set()
+        self.live: dict[str, str] = {}
         self.facts_now = FACTS
         self._domains: dict[str, _Domain] = {}
         self._watcher: Watcher | None = None
@@ -208,7 +210,7 @@ class MemoryHypervisor:
             state=found.state,
             reason=found.reason,
             definition_xml=found.xml,
-            live_xml=found.xml,
+            live_xml=self.live.get(vm_id, found.xml),
             persistent=True,
             autostart=found.autostart,
         )

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-import structlog
-
 from vmha.agent import shared_files
 from vmha.agent.shared_files import Found, Unfit
 from vmha.agent.shared_proof import Owner
@@ -23,8 +21,6 @@ ANSWER_S: Final = 5.0
 HOST: Final = Path("/proc/1")
 """Whose mounts and root count: the host's, also where the agent runs in a container that shows it the host's processes."""
 OWN: Final = Path("/proc/self")
-
-_log = structlog.get_logger("vmha.agent")
 
 
 class StoragePort(Protocol):
