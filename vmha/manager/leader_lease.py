@@ -68,13 +68,10 @@ class _Held:
     """The mandate of one term of `lease`."""
 
     def __init__(self, lease: LeaderLease, term: int, settled_s: float) -> None:
-        self.term, self.settled_s = term, settled_s
-        self._core, self._clock = lease._core, lease._clock
+        self._lease, self.term, self.settled_s = lease, term, settled_s
 
     def holds(self) -> bool:
-        # Asked for each heartbeat, twice.
-        core = self._core
-        return core.term == self.term and core.leads(self._clock.now())
+        return self._lease.leads(self.term)
 
 
 class LeaderLease:
@@ -116,6 +113,10 @@ class LeaderLease:
         self._serving = asyncio.create_task(self._serve(), name=f"office of {self._cluster_id}")
         self._tick()
         await self._answered.wait()
+
+    def leads(self, term: int) -> bool:
+        """Whether the lease of a term holds now."""
+        return self._core.term == term and self._core.leads(self._clock.now())
 
     @property
     def was_last(self) -> bool:
