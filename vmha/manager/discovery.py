@@ -44,6 +44,7 @@ class Discovery:
         self._candidate = Candidate(holder=parts.run_id, manager_id=parts.manager_id, address="")
         self._seats: dict[str, Seat] = {}
         self._hosts: dict[str, str] = {}
+        self._members: dict[str, frozenset[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._task: asyncio.Task[None] | None = None
         self._full_at = 0.0
@@ -206,6 +207,7 @@ class Discovery:
 
     async def _forget(self, cluster_id: str) -> None:
         seat = self._seats.pop(cluster_id)
+        self._members.pop(cluster_id, None)
         _log.info("cluster deleted", cluster_id=cluster_id)
         for host_id in [host_id for host_id, owner in self._hosts.items() if owner == cluster_id]:
             del self._hosts[host_id]
@@ -213,10 +215,15 @@ class Discovery:
         await seat.lease.close()
 
     def _index(self, seat: Seat) -> None:
-        for host_id in seat.memory.hosts:
-            self._hosts[host_id] = seat.cluster_id
-        for host_id in [h for h, c in self._hosts.items() if c == seat.cluster_id and h not in seat.memory.hosts]:
-            del self._hosts[host_id]
+        # Only this cluster's own hosts are gone through: among 10,000 of others each look would cost milliseconds.
+        cluster_id = seat.cluster_id
+        known, members = self._members.get(cluster_id, frozenset()), frozenset(seat.memory.hosts)
+        self._members[cluster_id] = members
+        for host_id in members:
+            self._hosts[host_id] = cluster_id
+        for host_id in known - members:
+            if self._hosts.get(host_id) == cluster_id:
+                del self._hosts[host_id]
 
     async def _run(self) -> None:
         while True:

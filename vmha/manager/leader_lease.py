@@ -64,18 +64,14 @@ class Office(Protocol):
         ...
 
 
-class HeldTerm:
+class _Held:
     """The mandate of one term of `lease`."""
 
     def __init__(self, lease: LeaderLease, term: int, settled_s: float) -> None:
-        self.term, self.settled_s = term, settled_s
-        self._core, self._clock = lease._core, lease._clock
+        self._lease, self.term, self.settled_s = lease, term, settled_s
 
     def holds(self) -> bool:
-        """See `Mandate`."""
-        # Asked for each heartbeat, twice.
-        core = self._core
-        return core.term == self.term and core.leads(self._clock.now())
+        return self._lease.leads(self.term)
 
 
 class LeaderLease:
@@ -104,8 +100,8 @@ class LeaderLease:
         self._store_away, self._dice = store_away, dice
         self._core = Leadership(lease_s, clock.now())
         self._others: LeaderRecord = LeaderRecord()
-        self._mandate: HeldTerm | None = None
-        self._served: HeldTerm | None = None
+        self._mandate: _Held | None = None
+        self._served: _Held | None = None
         self._changed, self._answered = asyncio.Event(), asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -117,6 +113,10 @@ class LeaderLease:
         self._serving = asyncio.create_task(self._serve(), name=f"office of {self._cluster_id}")
         self._tick()
         await self._answered.wait()
+
+    def leads(self, term: int) -> bool:
+        """Whether the lease of a term holds now."""
+        return self._core.term == term and self._core.leads(self._clock.now())
 
     @property
     def was_last(self) -> bool:
@@ -191,7 +191,7 @@ class LeaderLease:
             if isinstance(effect, Claim | Renew):
                 self._request(effect)
             elif isinstance(effect, StartLeading):
-                self._mandate = HeldTerm(self, effect.term, effect.settled_at)
+                self._mandate = _Held(self, effect.term, effect.settled_at)
                 metrics.LEADS.labels(self._cluster_id).set(1)
                 _log.info("leads", cluster_id=self._cluster_id, term=effect.term)
                 self._changed.set()
@@ -267,7 +267,7 @@ class LeaderLease:
                 self._feed(LeadEnded())
             self._answered.set()
 
-    async def _begin(self, mandate: HeldTerm) -> None:
+    async def _begin(self, mandate: _Held) -> None:
         try:
             await self._office.begin(mandate)
         except VmhaError as error:

@@ -21,7 +21,7 @@ from vmha.errors import FieldViolation, InvalidField
 from vmha.evac.vmwork import VmWork
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.contact import Contact, LeaseProof, NoLeaseProof
-from vmha.manager.leader_lease import HeldTerm
+from vmha.manager.leader_lease import LeaderLease
 from vmha.manager.memory import ClusterMemory
 from vmha.store.scripts import Scripts
 
@@ -199,7 +199,7 @@ def _newest_config(before: Any) -> Any:
 
 
 def _leads_for_ever(before: Any) -> Any:
-    return lambda self: self._core.term == self.term
+    return lambda self, term: self._core.term == term
 
 
 def _no_term(before: Any) -> Any:
@@ -248,7 +248,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
         _of(
             "R19",
             "an old leader goes on, and the store takes its writes",
-            (HeldTerm, "holds", _leads_for_ever),
+            (LeaderLease, "leads", _leads_for_ever),
             (Scripts, "under", _no_term),
         ),
     )
