@@ -29,7 +29,7 @@ class Oracle:
         for number, (mib, vcpus) in enumerate(problem["hosts"]):
             for size, room in (("mib", mib), ("vcpus", vcpus)):
                 held = [vm[size] * at[number] for vm, at in zip(problem["vms"], self.at, strict=True) if number in at]
-                self.model.add(sum(held) <= int(room))
+                self.model.add(sum(held) <= max(0, int(room)))
         self.broken = [self._group(group) for group in problem["groups"]]
 
     def _group(self, group: dict[str, Any]) -> Any:

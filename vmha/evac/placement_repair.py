@@ -38,7 +38,7 @@ class Repair:
     def run(self, places: Places) -> dict[int, str]:
         """The better plan; at least as good as the one given."""
         self._hosts, self._items, self._fixed = self._scope(places)
-        whole = self._solve(self._hard | self._soft, places, self._budget.share(0.35))
+        whole = self._solve(self._hard | self._soft, {}, self._budget.share(0.35))
         if len(whole.places()) == len(self._items):
             return self._finish(whole, self._hard | self._soft)
         board = self._solve(self._hard, whole.places(), self._budget.share(0.5))

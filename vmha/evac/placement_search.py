@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from vmha.evac.placement_repack import Repack
 from vmha.evac.placement_units import NOWHERE, Board, Unit, unit_of
 
 MOVES = 6
 """Units that are moved about after an ejection."""
+EXTRA = 4
+ROUNDS = 4
+IDLE = 20
+"""Rounds without a gain after which exchanges end."""
 PAIRS_OF = 12
 """Of so many units of a host pairs are looked at."""
 
@@ -38,8 +43,9 @@ class Search:
         self._board, self._strict, self._worth, self._budget = board, strict, worth, budget
         self._penalty = [1] * len(board.units)
         self._number = 12345
-        self._scale = [max(1.0, sum(room) / max(1, len(room))) for room in (board.memory, board.vcpus)]
         self._given_up: set[int] = set()
+        self._scarce = self._scarcity()
+        self._sizes = [self._size(unit) for unit in board.units]
 
     def run(self) -> None:
         """Places by priority: what is of lower priority never costs anybody above it the place."""
@@ -54,6 +60,20 @@ class Search:
             budget.left += max(0, self._budget.left)
         self._budget = budget
 
+    def _scarcity(self) -> tuple[float, float]:
+        """What a MiB and a vCPU weigh: what is short weighs more."""
+        board = self._board
+        placed = [unit for unit, host in zip(board.units, board.at, strict=True) if host != NOWHERE]
+        memory = max(1.0, sum(board.memory) + sum(unit.memory_mib for unit in placed))
+        vcpus = max(1.0, sum(board.vcpus) + sum(unit.vcpus for unit in placed))
+        return (
+            sum(unit.memory_mib for unit in board.units) ** 3 / memory**4,
+            sum(unit.vcpus for unit in board.units) ** 3 / vcpus**4,
+        )
+
+    def _size(self, unit: Unit) -> float:
+        return unit.memory_mib * self._scarce[0] + unit.vcpus * self._scarce[1]
+
     def _waiting(self, level: int) -> list[int]:
         board = self._board
         return [
@@ -64,7 +84,55 @@ class Search:
 
     def _level(self, level: int) -> None:
         board = self._board
-        pool = self._waiting(level)
+        pool = sorted(self._waiting(level), key=self._difficulty)
+        pool = [number for number in reversed(pool) if not self.insert(number)][::-1]
+        rounds = 0
+        while pool and self._budget.left > 0 and rounds < ROUNDS:
+            rounds += 1
+            budget, self._budget = self._budget, self._budget.share(0.3)
+            pool = self._chase(pool, level)
+            budget.left += max(0, self._budget.left)
+            self._budget = budget
+            if pool:
+                self._exchange(level)
+                while self._budget.left > 0 and self._repack(level):
+                    pass
+                pool = self._waiting(level)
+
+    def _repack(self, level: int) -> bool:
+        """Finds a place for one more by filling two or three hosts anew."""
+        board = self._board
+        waiting = sorted(self._waiting(level), key=lambda number: (-board.units[number].priority, self._sizes[number]))
+        if any(self.insert(number) for number in waiting):
+            return True
+        few = waiting[:EXTRA]
+        hosts = self._turned(range(len(board.names)))
+        for count, steps in ((2, 300), (3, 600)):
+            sets = list(combinations(hosts, count))
+            for extra in ([number] for number in few):
+                allowed = set(board.units[extra[0]].hosts)
+                for chosen in sets:
+                    if self._budget.left <= 0:
+                        return False
+                    self._budget.left -= 1
+                    if allowed.isdisjoint(chosen):
+                        continue
+                    tried = Repack(board, chosen, extra, self._sizes.__getitem__)
+                    if not tried.promises():
+                        continue
+                    took = tried.run(steps)
+                    self._budget.left -= 3 * abs(took)
+                    if took < 0:
+                        return True
+        return False
+
+    def _difficulty(self, number: int) -> tuple[int, float]:
+        unit = self._board.units[number]
+        return unit.priority, self._sizes[number] * (1 + 1 / max(1, len(unit.hosts)))
+
+    def _chase(self, pool: list[int], level: int) -> list[int]:
+        """Ejection search; returns what has no place in the best state."""
+        board = self._board
         best, best_at, stuck = self._score(), list(board.at), 0
         while pool and self._budget.left > 0:
             pool.sort(key=lambda number: board.units[number].priority)  # stable: the newest of the highest comes first
@@ -84,10 +152,50 @@ class Search:
             if score > best:
                 best, best_at = score, list(board.at)
         self._restore(best_at)
+        return self._waiting(level)
+
+    def _exchange(self, level: int) -> None:
+        """Small ones for large ones: as many as before, and more room; between rounds units are moved about."""
+        board = self._board
+        best, best_at, idle = self._score(), list(board.at), 0
+        while self._budget.left > 0 and idle < IDLE:
+            pool = sorted(self._waiting(level), key=lambda number: (-board.units[number].priority, self._sizes[number]))
+            if not pool:
+                break
+            placed = [number for number in pool if self.insert(number) or self._replace(number)]
+            score = self._score()
+            if score > best:
+                best, best_at, idle = score, list(board.at), 0
+            elif not placed:
+                idle += 1
+                if score < best and idle % 8 == 0:
+                    self._restore(best_at)
+                self._stir()
+        self._restore(best_at)
+
+    def _replace(self, number: int) -> bool:
+        """Puts a unit in the place of one that is worth less, or as much and larger."""
+        board, unit = self._board, self._board.units[number]
+        gain, chosen = (0, 0.0), NOWHERE
+        for host in unit.hosts:
+            for other in board.on[host]:
+                self._budget.left -= 1
+                old = board.units[other]
+                more = (unit.worth - old.worth, self._sizes[other] - self._sizes[number])
+                if more <= gain or old.priority > unit.priority:
+                    continue
+                if board.memory[host] + old.memory_mib < unit.memory_mib or board.vcpus[host] + old.vcpus < unit.vcpus:
+                    continue
+                if board.clashing(number, host) <= {other} and self._suffices(number, host, [other]):
+                    gain, chosen = more, other
+        if chosen == NOWHERE:
+            return False
+        board.put(number, board.lift(chosen))
+        return True
 
     def _score(self) -> tuple[int, float]:
         board = self._board
-        return board.worth, sum(board.memory) / self._scale[0] + sum(board.vcpus) / self._scale[1]
+        return board.worth, -sum(size for size, host in zip(self._sizes, board.at, strict=True) if host != NOWHERE)
 
     def _restore(self, at: Sequence[int]) -> None:
         board = self._board
@@ -109,6 +217,7 @@ class Search:
             for member in unit.members:
                 board.add(unit_of(board.problem, [board.problem.items[member]], self._strict, board.names, self._worth))
                 self._penalty.append(1)
+                self._sizes.append(self._size(board.units[-1]))
         return bool(blocks)
 
     def insert(self, number: int) -> bool:
@@ -130,7 +239,8 @@ class Search:
 
     def _left(self, unit: Unit, host: int) -> float:
         board = self._board
-        return (board.memory[host] - unit.memory_mib) / self._scale[0] + (board.vcpus[host] - unit.vcpus) / self._scale[1]
+        memory_left, vcpus_left = board.memory[host] - unit.memory_mib, board.vcpus[host] - unit.vcpus
+        return memory_left * self._scarce[0] + vcpus_left * self._scarce[1]
 
     def _shift(self, number: int) -> bool:
         """Puts a unit where another one can make way for it without losing its own place."""
@@ -181,8 +291,7 @@ class Search:
     def _cost(self, leave: Sequence[int], unit: Unit) -> tuple[int, int, float]:
         units = self._board.units
         dearer = sum(units[other].priority > unit.priority for other in leave)
-        size = sum(units[other].memory_mib for other in leave)
-        return dearer, sum(self._penalty[other] for other in leave), -size
+        return 0, dearer + sum(self._penalty[other] for other in leave), -sum(self._sizes[other] for other in leave)
 
     def _ways(self, number: int, host: int) -> list[list[int]]:
         """Sets of units that may leave so that a unit may come: the groups' demand, and up to two more for the room."""
