@@ -1,4 +1,4 @@
-"""Random clusters for placement: tight ones, with groups, aggregates, priorities and rules about hosts. The same seed, the same cluster."""
+"""Random clusters for placement: tight, with groups, aggregates, priorities and rules about hosts. One seed, one cluster."""
 
 from __future__ import annotations
 
@@ -165,7 +165,9 @@ def as_problem(made: Cluster) -> dict[str, Any]:
                 "mib": demand.facts.memory_mib,
                 "vcpus": demand.facts.vcpus,
                 "priority": demand.facts.priority,
-                "hosts": [n for n, kind in enumerate(kinds) if not refused(wants_of(demand.facts, demand.source), kind, PAIR_RULES)],
+                "hosts": [
+                    n for n, kind in enumerate(kinds) if not refused(wants_of(demand.facts, demand.source), kind, PAIR_RULES)
+                ],
             }
             for demand in demands
         ],

@@ -60,7 +60,7 @@ class Oracle:
         solver.parameters.max_time_in_seconds = LIMIT_S
         solver.parameters.num_workers = 1
         self.proven &= solver.solve(self.model) == cp_model.OPTIMAL
-        value = round(solver.objective_value)
+        value: int = round(solver.objective_value)
         self.model.add(goal == value)
         return value
 

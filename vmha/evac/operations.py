@@ -297,7 +297,7 @@ class Operations:
         state = await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)
         if state is not VmState.RUNNING:
             return ev.VmInspected(vm_id=entry.vm_id, state=state)
-        moved = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.MOVED, reason="", message="")
+        moved = planner.moved(entry)
         await self.journal(moved)
         return ev.VmVerified(entry=moved)
 

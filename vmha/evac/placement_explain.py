@@ -40,7 +40,7 @@ class Explainer:
             vm_id=item.vm_id,
             host_id=host_id,
             message=message,
-            violated=tuple(binding.group_id for binding in broken),
+            violated=tuple(f"SOFT_{'' if binding.affine else 'ANTI_'}AFFINITY:{binding.group_id}" for binding in broken),
             reason=_soft_reason(broken),
         )
 

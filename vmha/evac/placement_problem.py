@@ -38,7 +38,7 @@ class Placement:
 
     Attributes:
         refused: host_id -> why it got none there; empty for a VM that has a target.
-        violated: Soft groups that its target does not keep, by group_id.
+        violated: Soft groups that its target does not keep, as SOFT_AFFINITY:group_id or SOFT_ANTI_AFFINITY:group_id.
     """
 
     vm_id: str

@@ -64,7 +64,7 @@ class Repack:
         seen: set[tuple[float, float]] = set()
         for host in sorted(self._hosts, key=lambda host: board.memory[host]):
             rest = (board.memory[host], board.vcpus[host])
-            if rest[0] < wants.memory_mib or rest[1] < wants.vcpus or host not in wants.host_set:
+            if rest[0] < wants.memory_mib or rest[1] < wants.vcpus or host not in wants.hosts:
                 continue
             if rest in seen and not board.on[host]:
                 continue  # two empty hosts alike

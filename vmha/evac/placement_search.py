@@ -2,7 +2,8 @@
 
 A unit without a place is put where what has to leave for it is the least, of a priority as low as possible; what left looks for
 a place in turn. Units that are hard to place are counted, and are the last to be ejected again ("guided ejection search").
-Between two ejections units are moved about, by a fixed sequence of numbers: the same input gives the same plan. The best state is kept.
+Between two ejections units are moved about, by a fixed sequence of numbers: the same input gives the same plan. The best state
+is kept. What is left over then is tried by exchanges, and by filling two or three hosts anew (`placement_repack`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from vmha.evac.placement_units import NOWHERE, Board, Unit, unit_of
 
 MOVES = 6
 """Units that are moved about after an ejection."""
-EXTRA = 4
 ROUNDS = 4
+"""Of the three ways, one after the other."""
 IDLE = 20
 """Rounds without a gain after which exchanges end."""
+EXTRA = 4
+"""Units without a place for which hosts are filled anew."""
 PAIRS_OF = 12
 """Of so many units of a host pairs are looked at."""
 
@@ -83,13 +86,12 @@ class Search:
         ]
 
     def _level(self, level: int) -> None:
-        board = self._board
         pool = sorted(self._waiting(level), key=self._difficulty)
         pool = [number for number in reversed(pool) if not self.insert(number)][::-1]
         rounds = 0
         while pool and self._budget.left > 0 and rounds < ROUNDS:
             rounds += 1
-            budget, self._budget = self._budget, self._budget.share(0.3)
+            budget, self._budget = self._budget, self._budget.share(0.1)
             pool = self._chase(pool, level)
             budget.left += max(0, self._budget.left)
             self._budget = budget

@@ -36,11 +36,6 @@ class Unit:
     kept: tuple[tuple[int, bool], ...] = ()
     wished: tuple[tuple[int, bool], ...] = ()
 
-    @property
-    def host_set(self) -> list[int]:
-        """Hosts"""
-        return self.hosts
-
 
 class Board:
     """Who is where. Every change goes through `put` and `lift`."""
