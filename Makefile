@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+ORACLE := .venv-oracle
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup apt proto proto-check lint types contract test test-fast test-slow requirements demo bench format lock clean
+.PHONY: help setup apt proto proto-check lint types contract test test-fast test-slow requirements demo bench oracle format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,10 +66,16 @@ bench: setup ## every benchmark, side by side with its reference
 	@$(PY) -m bench.recovery --no-fence --guests 1
 	@$(PY) -m bench.orchestration
 	@$(PY) -m bench.manager
+	@$(PY) -m bench.placement
+
+oracle: ## OR-Tools in a virtual environment of its own, for bench.placement --oracle and the slow test of placement
+	@test -x $(ORACLE)/bin/python || python3 -m venv $(ORACLE)
+	@$(ORACLE)/bin/python -m pip install -q --require-hashes -r requirements-oracle.lock
 
 lock: ## refresh the lock files
 	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
 	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+	@$(VENV)/bin/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements-oracle.in -o requirements-oracle.lock
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(ORACLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -42,7 +42,21 @@ CORES = {
         "signs",
         "leadership",
     },
-    "evac": {"placement", "rules", "workflow"},
+    "evac": {
+        "pair_rules",
+        "placement",
+        "placement_explain",
+        "placement_greedy",
+        "placement_problem",
+        "placement_repack",
+        "placement_repair",
+        "placement_rooms",
+        "placement_search",
+        "placement_units",
+        "planner",
+        "rules",
+        "workflow",
+    },
 }
 NOT_IN_A_CORE = {
     "asyncio",

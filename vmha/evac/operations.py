@@ -306,12 +306,9 @@ class Operations:
         state = await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)
         if state is not VmState.RUNNING:
             return ev.VmInspected(vm_id=entry.vm_id, state=state)
-        settled = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.MOVED, reason="", message="")
-        if entry.image:
-            message = f"its root disk is new, made from the image {entry.image}"
-            settled = replace(settled, outcome=VmOutcome.REBUILT, message=message)
-        await self.journal(settled)
-        return ev.VmVerified(entry=settled)
+        moved = planner.moved(entry)
+        await self.journal(moved)
+        return ev.VmVerified(entry=moved)
 
     async def _inspect(self, operation: fx.InspectVm) -> ev.Event:
         entry = operation.entry

@@ -1,151 +1,71 @@
-"""Chooses targets: same cluster, healthy, room for memory and vCPUs; most free memory first, then host_id.
+"""Chooses targets for all VMs at once: hard rules always, soft ones whenever some placement keeps them. Pure and deterministic.
 
-Pure and deterministic: the same hosts and VMs in any order give the same targets. Every refusal is explained. VMs are placed by
-priority (high first), then by size (large first, so that small ones fill the gaps), then by vm_id.
+What counts, in this order: VMs of higher priority have a place; as many VMs as possible have one; soft groups are kept; memory
+is left on every host (most free memory first, then host_id). The same hosts and VMs in any order give the same targets, and every
+choice and refusal is explained. Order of work: `placement_rooms` (what is free), `placement_problem` (who may go where),
+`placement_greedy`, and, where that is not enough, `placement_repair` with `placement_search`; last `placement_explain`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from vmha.evac.reasons import HostRefusal, VmReason
-from vmha.facts import VmFacts
-from vmha.model import ClusterConfig, HostState, VmState
-from vmha.store.records import HostRecord, VmRecord
+from vmha.evac.pair_rules import PAIR_RULES, PairRule
+from vmha.evac.placement_explain import Explainer
+from vmha.evac.placement_greedy import Greedy
+from vmha.evac.placement_problem import Demand, Item, Placement, Problem
+from vmha.evac.placement_repair import Repair
+from vmha.evac.placement_rooms import TAKES_ROOM, Rooms, measure, refusal
 
-TAKES_ROOM = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})
-"""States in which a domain holds its host's memory."""
+__all__ = ["TAKES_ROOM", "Demand", "Placement", "Rooms", "measure", "place", "refusal"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """One VM that needs a target. `refused_by`: hosts that may not be asked again for it."""
+def place(demands: Iterable[Demand], rooms: Rooms, rules: tuple[PairRule, ...] = PAIR_RULES) -> list[Placement]:
+    """Gives each VM a target or a reason, and takes its share from `rooms`; in the order in which VMs should start.
 
-    vm_id: str
-    facts: VmFacts
-    refused_by: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One VM's target, or why it has none."""
-
-    vm_id: str
-    host_id: str = ""
-    reason: VmReason | None = None
-    message: str = ""
-
-
-@dataclass(slots=True)
-class Rooms:
-    """What is free on the hosts that may be targets, and why the others may not.
-
-    Attributes:
-        free: host_id -> (MiB, vCPUs) left for new VMs.
-        refused: host_id -> why it is no target for anyone.
-    """
-
-    free: dict[str, tuple[float, float]] = field(default_factory=dict)
-    refused: dict[str, HostRefusal] = field(default_factory=dict)
-
-    def take(self, host_id: str, facts: VmFacts) -> None:
-        """Takes a VM's share of a host; hosts that are no targets have nothing to take from."""
-        if host_id in self.free:
-            memory_mib, vcpus = self.free[host_id]
-            self.free[host_id] = (memory_mib - facts.memory_mib, vcpus - facts.vcpus)
-
-
-def refusal(host: HostRecord, source_host_id: str, config_version: int = 0) -> HostRefusal | None:
-    """Why a host may not get VMs of the failed one; None when it may.
+    That order is by priority; among equals VMs that affinity holds together follow one another (S17), large ones go first.
 
     Args:
-        config_version: The cluster's newest; a host gets VMs only after it has confirmed that one (R18).
+        rules: What a host must have to run a VM at all; `pair_rules.LIVE_PAIR_RULES` for a live migration.
     """
-    checks = (
-        (host.host_id == source_host_id, HostRefusal.FAILED_HOST),
-        (host.in_maintenance or host.state is HostState.IN_MAINTENANCE, HostRefusal.IN_MAINTENANCE),
-        (host.state is not HostState.HEALTHY, HostRefusal.NOT_HEALTHY),
-        (host.state_reason == HostRefusal.FLAPPING, HostRefusal.FLAPPING),
-        (host.incarnation <= 0 or host.incarnation_revoked, HostRefusal.NOT_REGISTERED),
-        ("hypervisor" not in host.config.roles, HostRefusal.NOT_A_HYPERVISOR),
-        (host.facts is None, HostRefusal.NO_FACTS),
-        (host.config_confirmed < config_version, HostRefusal.CONFIG_UNCONFIRMED),
-    )
-    return next((why for wrong, why in checks if wrong), None)
+    free, pages = dict(rooms.free), {host_id: dict(sizes) for host_id, sizes in rooms.pages.items()}
+    problem = Problem(demands, rooms, rules)
+    places = Greedy(problem).run()
+    searched = len(places) < len(problem.items) and bool(free)
+    if searched:
+        places = Repair(problem, free, pages).run(places)
+        rooms.free.update(free)
+        rooms.pages.update(pages)
+        for number, host_id in places.items():
+            rooms.take(host_id, problem.items[number].demand.facts)
+    explainer = Explainer(problem, places)
+    if searched:
+        _fill_up(problem, places, explainer)
+    return [
+        explainer.placed(item, searched=searched) if item.number in places else explainer.unplaced(item)
+        for item in _start_order(problem)
+    ]
 
 
-def measure(
-    hosts: Iterable[HostRecord],
-    vms: Iterable[VmRecord],
-    config: ClusterConfig,
-    source_host_id: str,
-    not_answering: frozenset[str] = frozenset(),
-    config_version: int = 0,
-) -> Rooms:
-    """What is free on each host: memory less the reserve, vCPUs times the overcommit, less what its VMs hold."""
-    rooms = Rooms()
-    for host in hosts:
-        why = HostRefusal.NOT_ANSWERING if host.host_id in not_answering else refusal(host, source_host_id, config_version)
-        if why is not None or host.facts is None:
-            rooms.refused[host.host_id] = why or HostRefusal.NO_FACTS
+def _fill_up(problem: Problem, places: dict[int, str], explainer: Explainer) -> None:
+    """The search looks at some hosts only where there are many: nobody stays behind whom another one would have."""
+    free = problem.rooms.free
+    for item in problem.items:
+        if item.number in places:
             continue
-        memory_mib = host.facts.memory_mib * (1.0 - config.reserve_fraction)
-        rooms.free[host.host_id] = (memory_mib, host.facts.vcpus * config.cpu_overcommit)
-    for vm in vms:
-        if vm.state in TAKES_ROOM or vm.desired_state is VmState.RUNNING:
-            rooms.take(vm.owner_host_id, vm.facts)
-    return rooms
+        refused = explainer.refusals(item)
+        if len(refused) < len(free) + len(problem.rooms.refused):
+            host_id = min((h for h in free if h not in refused), key=lambda h: (-free[h][0], h))
+            places[item.number] = host_id
+            problem.rooms.take(host_id, item.demand.facts)
+            explainer.forget()
 
 
-def place(demands: Iterable[Demand], rooms: Rooms) -> list[Placement]:
-    """Gives each VM a target or a reason, and takes its share from `rooms`; in the order in which VMs should start."""
-    ordered = sorted(demands, key=lambda d: (-d.facts.priority, -d.facts.memory_mib, d.vm_id))
-    shelf = sorted((-memory_mib, host_id) for host_id, (memory_mib, _) in rooms.free.items())
-    return [_place_one(demand, rooms, shelf) for demand in ordered]
-
-
-def _place_one(demand: Demand, rooms: Rooms, shelf: list[tuple[float, str]]) -> Placement:
-    for key in shelf:
-        if -key[0] < demand.facts.memory_mib:
-            break  # the shelf is sorted: no later host has more memory
-        host_id = key[1]
-        if host_id in demand.refused_by or rooms.free[host_id][1] < demand.facts.vcpus:
-            continue
-        del shelf[bisect_left(shelf, key)]
-        rooms.take(host_id, demand.facts)
-        insort(shelf, (-rooms.free[host_id][0], host_id))
-        memory_mib, vcpus = rooms.free[host_id]
-        message = f"most free memory of {len(shelf)} hosts; leaves {memory_mib:.0f} MiB and {vcpus:g} vCPUs"
-        return Placement(vm_id=demand.vm_id, host_id=host_id, message=message)
-    return _no_place(demand, rooms)
-
-
-def _no_place(demand: Demand, rooms: Rooms) -> Placement:
-    why: dict[str, HostRefusal] = dict(rooms.refused)
-    for host_id, (memory_mib, vcpus) in rooms.free.items():
-        if host_id in demand.refused_by:
-            why[host_id] = HostRefusal.REFUSED_BEFORE
-        elif memory_mib < demand.facts.memory_mib:
-            why[host_id] = HostRefusal.MEMORY_FULL
-        elif vcpus < demand.facts.vcpus:
-            why[host_id] = HostRefusal.VCPUS_FULL
-    candidates = rooms.free.keys() - demand.refused_by
-    if not candidates and demand.refused_by & rooms.free.keys():
-        reason = VmReason.START_REFUSED
-    else:
-        reason = VmReason.NO_CAPACITY if candidates else VmReason.NO_HOST
-    return Placement(vm_id=demand.vm_id, reason=reason, message=_explain(demand, why))
-
-
-def _explain(demand: Demand, why: Mapping[str, HostRefusal], shown: int = 5) -> str:
-    wants = f"needs {demand.facts.memory_mib} MiB and {demand.facts.vcpus} vCPUs"
-    counted = Counter(why.values())
-    groups: list[str] = []
-    for refusal_reason in sorted(counted):
-        hosts: Sequence[str] = sorted(host_id for host_id, r in why.items() if r is refusal_reason)
-        more = f" and {len(hosts) - shown} more" if len(hosts) > shown else ""
-        groups.append(f"{refusal_reason}: {', '.join(hosts[:shown])}{more}")
-    return f"{wants}; {'; '.join(groups) or 'no other host'}"
+def _start_order(problem: Problem) -> list[Item]:
+    leader: dict[int, int] = {}
+    for binding in problem.bindings:
+        for member in binding.members if binding.affine else ():
+            leader[member] = min(leader.get(member, member), binding.members[0])
+    if not leader:
+        return problem.items
+    return sorted(problem.items, key=lambda item: (-item.priority, leader.get(item.number, item.number), item.number))

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vmha.evac.events import ClaimLost, PlanMade
-from vmha.evac.placement import Demand, Placement, Rooms, measure, place
+from vmha.evac.pair_rules import LIVE_PAIR_RULES
+from vmha.evac.placement import TAKES_ROOM, Demand, Placement, Rooms, measure, place
 from vmha.evac.reasons import VmReason
-from vmha.evac.rules import judge
+from vmha.evac.rules import LIVE_RULES, Surroundings, Verdict, judge, rebuilt_from, surroundings
+from vmha.facts import HostFacts
 from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store.records import ClusterSnapshot, EvacuationRecord, VmEntry, VmRecord
 
@@ -54,27 +56,74 @@ def first_entries(evacuation: EvacuationRecord, vms: Iterable[VmRecord]) -> list
 def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Situation) -> PlanMade:
     """Gives each entry a target, an outcome, or PENDING."""
     vms = {vm.vm_id: vm for vm in situation.vms}
+    around = surroundings(situation.snapshot, evacuation.host_id)
     planned: list[VmEntry] = []
     demands: dict[str, tuple[VmEntry, VmRecord]] = {}
     for entry in entries:
         vm = vms.get(entry.vm_id)
-        settled = _settled(evacuation, entry, vm)
-        if settled is not None:
-            planned.append(settled)
-        elif vm is not None and (why := held(vm, situation.snapshot)) is not None:
-            planned.append(replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=why[0], message=why[1]))
+        ruled = _ruled(evacuation, entry, vm, around, situation.snapshot)
+        if ruled is not None:
+            planned.append(ruled)
         elif vm is not None:
             demands[entry.vm_id] = (entry, vm)
-    rooms = _rooms(evacuation, situation, vms, demands.keys())
-    wanted = [Demand(vm_id=vm_id, facts=vm.facts, refused_by=frozenset(entry.attempts)) for vm_id, (entry, vm) in demands.items()]
+    rooms = _rooms(evacuation.host_id, situation, demands.keys())
     targets: dict[str, str] = {}
-    for placement in place(wanted, rooms):
+    for placement in place([_demand(entry, vm, around.source) for entry, vm in demands.values()], rooms):
         entry, vm = demands[placement.vm_id]
-        planned.append(_placed(entry, vm, placement, situation))
+        planned.append(_placed(replace(entry, image=rebuilt_from(vm, around)), vm, placement, situation))
         if placement.host_id:
             targets[placement.vm_id] = placement.host_id
     priorities = {entry.vm_id: vms[entry.vm_id].facts.priority for entry in planned if entry.vm_id in vms}
     return PlanMade(entries=tuple(planned), targets=targets, priorities=priorities)
+
+
+def _demand(entry: VmEntry, vm: VmRecord, source: HostFacts | None) -> Demand:
+    promised = "" if entry.epoch or entry.outcome is VmOutcome.PENDING else entry.target_host_id
+    return Demand(vm_id=vm.vm_id, facts=vm.facts, refused_by=frozenset(entry.attempts), source=source, planned=promised)
+
+
+def plan_drain(
+    host_id: str,
+    situation: Situation,
+    *,
+    refused_by: Mapping[str, frozenset[str]] | None = None,
+    only: frozenset[str] | None = None,
+) -> tuple[list[Placement], dict[str, Verdict]]:
+    """Targets for live migrations of what runs or is paused on a host (S27): placements in order, and VMs that cannot migrate.
+
+    Args:
+        refused_by: vm_id -> hosts to which its migration failed; they are not asked again.
+        only: Of these VMs alone, by vm_id; None: of all. The others stay, for room and groups.
+    """
+    around = surroundings(situation.snapshot, host_id)
+    demands: list[Demand] = []
+    verdicts: dict[str, Verdict] = {}
+    for vm in situation.vms:
+        if vm.owner_host_id != host_id or vm.state not in TAKES_ROOM or (only is not None and vm.vm_id not in only):
+            continue
+        verdict = judge(vm, around, LIVE_RULES)
+        if verdict is not None:
+            verdicts[vm.vm_id] = verdict
+            continue
+        refused = (refused_by or {}).get(vm.vm_id, frozenset())
+        demands.append(Demand(vm_id=vm.vm_id, facts=vm.facts, refused_by=refused, source=around.source))
+    rooms = _rooms(host_id, situation, {demand.vm_id for demand in demands})
+    return place(demands, rooms, LIVE_PAIR_RULES), verdicts
+
+
+def moved(entry: VmEntry) -> VmEntry:
+    """The entry of a VM that runs on its target: a new root disk is said (S24), and soft groups not kept there (S17, S18)."""
+    outcome = VmOutcome.REBUILT if entry.image else VmOutcome.MOVED
+    told = [f"its root disk is new, made from the image {entry.image}"] if entry.image else []
+    reason: VmReason | None = None
+    if entry.violated:
+        reason = max(VmReason.SOFT_AFFINITY_BROKEN, VmReason.SOFT_ANTI_AFFINITY_BROKEN, key=lambda r: _counts(r, entry.violated))
+        told.append(f"does not keep {', '.join(entry.violated)}: no target with room did")
+    return replace(entry, step=VmStep.SETTLED, outcome=outcome, reason=reason or "", message="; ".join(told))
+
+
+def _counts(reason: VmReason, violated: Iterable[str]) -> int:
+    return sum(f"{rule.partition(':')[0]}_BROKEN" == reason.value for rule in violated)
 
 
 def held(vm: VmRecord, snapshot: ClusterSnapshot) -> tuple[VmReason, str] | None:
@@ -88,31 +137,40 @@ def held(vm: VmRecord, snapshot: ClusterSnapshot) -> tuple[VmReason, str] | None
     return None
 
 
-def _settled(evacuation: EvacuationRecord, entry: VmEntry, vm: VmRecord | None) -> VmEntry | None:
+def _ruled(
+    evacuation: EvacuationRecord, entry: VmEntry, vm: VmRecord | None, around: Surroundings, snapshot: ClusterSnapshot
+) -> VmEntry | None:
+    """What becomes of a VM for which no target is looked for."""
     gone = lost(evacuation, entry, vm)
-    verdict = judge(vm) if gone is None and vm is not None else None
-    said = gone or verdict
-    if said is None:
-        return None
-    return replace(entry, step=VmStep.SETTLED, outcome=said.outcome, reason=said.reason, message=said.message)
+    if gone is not None:
+        return replace(entry, step=VmStep.SETTLED, outcome=gone.outcome, reason=gone.reason, message=gone.message)
+    verdict = judge(vm, around) if vm is not None else None
+    if verdict is not None and verdict.outcome is not VmOutcome.PENDING:
+        return replace(entry, step=VmStep.SETTLED, outcome=verdict.outcome, reason=verdict.reason, message=verdict.message)
+    why = held(vm, snapshot) if vm is not None else None
+    if why is None and verdict is not None:
+        why = verdict.reason, verdict.message
+    return replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=why[0], message=why[1]) if why else None
 
 
-def _rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str, VmRecord], demanded: Iterable[str]) -> Rooms:
-    snapshot = situation.snapshot
+def _rooms(host_id: str, situation: Situation, demanded: Iterable[str]) -> Rooms:
+    """What is free once everybody has what was promised; VMs that are to be placed now hold nothing."""
+    snapshot, again = situation.snapshot, set(demanded)
+    others = {vm.vm_id: vm for vm in situation.vms if vm.vm_id not in again}
     rooms = measure(
         snapshot.hosts.values(),
-        situation.vms,
+        others.values(),
         snapshot.cluster.config,
-        evacuation.host_id,
+        host_id,
         situation.not_answering,
         snapshot.cluster.config_version,
+        snapshot.groups,
     )
-    again = set(demanded)
     for entry in situation.journaled:
         reserved = entry.step is VmStep.PLANNED and entry.outcome is VmOutcome.OPEN and not entry.epoch
-        vm = vms.get(entry.vm_id)
-        if reserved and vm is not None and vm.vm_id not in again and vm.owner_host_id != entry.target_host_id:
-            rooms.take(entry.target_host_id, vm.facts)
+        vm = others.get(entry.vm_id)
+        if reserved and vm is not None and vm.owner_host_id != entry.target_host_id:
+            rooms.settle(entry.target_host_id, vm.vm_id, vm.facts)
     return rooms
 
 
@@ -124,7 +182,14 @@ def _placed(entry: VmEntry, vm: VmRecord, placement: Placement, situation: Situa
             return replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.FAILED, reason=VmReason.START_REFUSED, message=message)
         reason = placement.reason or VmReason.NO_CAPACITY
         return replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=reason, message=message)
-    entry = replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.OPEN, reason="", message=placement.message)
+    entry = replace(
+        entry,
+        step=VmStep.PLANNED,
+        outcome=VmOutcome.OPEN,
+        reason=placement.reason or "",
+        message=placement.message,
+        violated=placement.violated,
+    )
     if entry.epoch:
         return entry  # still its present target's; the next claim moves it
     incarnation = situation.snapshot.hosts[placement.host_id].incarnation

@@ -343,22 +343,27 @@ class Workflow:
             yield self._run(vm, fx.ClaimVm(entry=vm.entry, target_host_id=vm.target))
 
     def _ask_for_plan(self, now: float) -> Iterator[fx.Effect]:
-        unplaced = list(self._phases[Phase.UNPLACED].values())
-        if now >= self._pending_at:
-            unplaced += self._phases[Phase.PENDING].values()
+        if self._phases[Phase.UNPLACED]:  # it may need what others were promised, or its group another host
+            self._queue_only_again()
+            for vm in list(self._phases[Phase.READY].values()):
+                self._move(vm, Phase.READY if vm.entry.epoch else Phase.UNPLACED)
+        phases = (Phase.UNPLACED, Phase.PENDING) if now >= self._pending_at else (Phase.UNPLACED,)
+        unplaced = list(self._in(phases))
         if unplaced or not self._planned:
             self._planning = True
             away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
             yield fx.MakePlan(entries=tuple(vm.entry for vm in unplaced), not_answering=away)
 
-    def _drop_unstarted(self) -> Iterator[fx.Effect]:
+    def _queue_only_again(self) -> None:
         self._queue.drop_all()
-        for vm in self._phases[Phase.AGAIN].values():
-            self._queue.put(vm.entry.vm_id, vm.entry.target_host_id, vm.priority)
+        for vm_id, vm in self._phases[Phase.AGAIN].items():
+            self._queue.put(vm_id, vm.entry.target_host_id, vm.priority)
+
+    def _drop_unstarted(self) -> Iterator[fx.Effect]:
+        self._queue_only_again()
         asked_for = () if self._planning else (Phase.UNPLACED, Phase.PENDING)
-        for phase in (Phase.READY, Phase.HELD, *asked_for):
-            for vm in list(self._phases[phase].values()):
-                yield self._settle(vm, VmOutcome.SKIPPED, VmReason.EVACUATION_CANCELLED, "the evacuation was cancelled")
+        for vm in list(self._in((Phase.READY, Phase.HELD, *asked_for))):
+            yield self._settle(vm, VmOutcome.SKIPPED, VmReason.EVACUATION_CANCELLED, "the evacuation was cancelled")
 
     def _reach_state(self, out: list[fx.Effect]) -> list[fx.Effect]:
         # What is pinned to a target that does not answer keeps nobody else waiting; a cancel ends when it is settled.

@@ -53,24 +53,30 @@ def no_target_overloaded(truth: Truth) -> Iterator[Violation]:
 def hard_rules_kept(truth: Truth) -> Iterator[Violation]:
     """Roles, aggregates, devices, hard groups: a start elsewhere never breaks one."""
     rooms, vms, hosts = _Rooms(), _vms(truth), _hosts(truth)
+    last = {vm.id: vm.host for vm in vms.values()}
     for line in truth.facts(*_MOVES):
         rooms.take(line)
-        if line.fact is not Fact.GUEST_RUNS or line.cause not in _PRODUCT:
+        if line.fact is not Fact.GUEST_RUNS:
+            continue
+        was, last[line.vm] = last[line.vm], line.host
+        if line.cause not in _PRODUCT:
             continue
         vm, host = vms[line.vm], hosts[line.host]
-        broken = [*_own_rules(truth, vm, host), *_hard_groups(truth, vm, host, rooms)]
+        broken = [*_own_rules(truth, vm, host, hosts[was]), *_hard_groups(truth, vm, host, rooms)]
         for rule, text in broken:
             facts = {"vm": vm.id, "host": host.id, "rule": rule}
             yield Violation(t=line.t, invariant="hard_rules_kept", message=f"{vm.id} starts on {host.id}: {text}", facts=facts)
 
 
-def _own_rules(truth: Truth, vm: VmSpec, host: HostSpec) -> Iterator[tuple[str, str]]:
+def _own_rules(truth: Truth, vm: VmSpec, host: HostSpec, was: HostSpec) -> Iterator[tuple[str, str]]:
     if "hypervisor" not in host.roles:
         yield "role", "that host is no hypervisor"
     if missing := [name for name in vm.aggregates if name not in host.aggregates]:
         yield "aggregate", f"that host is not in the aggregate {', '.join(missing)}"
     if host.id == vm.host:
         return  # it was there before
+    if host.os != was.os:
+        yield "os", f"that host runs {host.os}, its old one {was.os}"
     if vm.gpu:
         yield "gpu", "its passed-through device is on another host"
     if vm.vtpm and not truth.scenario.cluster.vtpm_state_shared:
@@ -139,7 +145,7 @@ def _would_do(
         return False
     if not truth.contact[host.id].undisturbed(max(0.0, line.t - config.timers.wait_duration_s), line.t):
         return False
-    if any(_own_rules(truth, vm, host)) or any(_hard_groups(truth, vm, host, rooms)):
+    if any(_own_rules(truth, vm, host, truth.scenario.host(line.host))) or any(_hard_groups(truth, vm, host, rooms)):
         return False
     # Its group's other members may have been planned for it: room for all of them.
     wanted = [vms[name] for name in {*rooms.on.get(host.id, ()), *group.vms}]

@@ -231,6 +231,7 @@ class VmEntry:
         target_incarnation: The target's registration that the start is made for (R12).
         attempts: Targets that definitely refused the start so far, in order.
         image: The image that its root disk is made anew from on the target (S24); empty when it moves with its disks.
+        violated: Soft groups that the planned target does not keep, as SOFT_AFFINITY:group_id (S17, S18).
     """
 
     vm_id: str
@@ -245,6 +246,7 @@ class VmEntry:
     message: str = ""
     attempts: tuple[str, ...] = ()
     image: str = ""
+    violated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,119 @@
+"""What is tried, in which order, when the first try left a VM without a place or broke a soft group. Pure.
+
+1. All soft groups as if they were hard. When every VM finds a place, that is the plan.
+2. Without them: how many VMs can be placed at all, by priority. Where 1 placed as many, it is the plan.
+3. From there, each soft group that is broken is made strict, one after the other, as long as no VM loses its place for it.
+
+Last, VMs are moved from full hosts to emptier ones where no rule is the worse for it. Only hosts that may matter take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import nlargest
+
+from vmha.evac.placement_problem import Item, Places, Problem
+from vmha.evac.placement_search import Budget, Search
+from vmha.evac.placement_units import NOWHERE, Board, units_of, worths
+
+LOOKS = 200_000
+"""Looks at a unit and a host in one plan, at most: a third of a second, about."""
+ALL_HOSTS = 64
+"""With more targets than these only the emptiest of them are searched, those of groups, and those that the first try used."""
+EMPTIEST = 24
+SHAPES = 32
+SPREADS = 3
+
+
+class Repair:
+    """Betters a plan. `free`: the room before anything of it was placed."""
+
+    def __init__(self, problem: Problem, free: Mapping[str, tuple[float, float]], pages: Mapping[str, dict[int, float]]) -> None:
+        self._problem, self._free, self._pages = problem, dict(free), pages
+        self._worth = worths(problem)
+        self._hard = frozenset(n for n, binding in enumerate(problem.bindings) if binding.hard)
+        self._soft = frozenset(range(len(problem.bindings))) - self._hard
+        self._budget = Budget(LOOKS)
+
+    def run(self, places: Places) -> dict[int, str]:
+        """The better plan; at least as good as the one given."""
+        self._hosts, self._items, self._fixed = self._scope(places)
+        whole = self._solve(self._hard | self._soft, {}, self._budget.share(0.35))
+        if len(whole.places()) == len(self._items):
+            return self._finish(whole, self._hard | self._soft)
+        board = self._solve(self._hard, whole.places(), self._budget.share(0.5))
+        if board.worth <= whole.worth:
+            return self._finish(whole, self._hard | self._soft)
+        return self._finish(*self._keep_groups(board))
+
+    def _scope(self, places: Places) -> tuple[list[str], list[Item], dict[int, str]]:
+        problem, free = self._problem, self._free
+        if len(free) <= ALL_HOSTS:
+            return sorted(free), list(problem.items), {}
+        broken = problem.broken(places) & self._soft
+        waiting = [item for item in problem.items if item.number not in places]
+        concerned = [*waiting, *(problem.items[n] for group in sorted(broken) for n in problem.bindings[group].members)]
+        shapes = sorted({item.shape for item in concerned})[:SHAPES]
+        chosen = {host for shape in shapes for host in self._emptiest(shape)}
+        bound = {number for item in concerned for number in item.groups}
+        chosen |= {host for number in bound for host in (problem.bindings[number].pins or ()) if host in free}
+        mates = {member for number in bound for member in problem.bindings[number].members}
+        chosen |= {places[number] for number in mates if number in places}
+        hosts = sorted(chosen)
+        fixed = {number: host for number, host in places.items() if host not in chosen}
+        items = [item for item in problem.items if item.number not in fixed]
+        return hosts, items, fixed
+
+    def _emptiest(self, shape: int) -> list[str]:
+        free = self._problem.rooms.free
+        return nlargest(EMPTIEST, self._problem.hosts_of(shape), key=lambda host_id: (free[host_id][0], host_id))
+
+    def _solve(self, strict: frozenset[int], start: Places, budget: Budget) -> Board:
+        problem = self._problem
+        board = Board(problem, self._hosts, self._free, self._pages)
+        index = {host_id: number for number, host_id in enumerate(self._hosts)}
+        for unit in units_of(problem, self._items, strict, self._hosts, self._worth):
+            number = board.add(unit)
+            host = {start.get(member, "") for member in unit.members}
+            place = index.get(host.pop(), NOWHERE) if len(host) == 1 else NOWHERE
+            if place in unit.hosts and board.has_room(number, place) and not board.clashing(number, place):
+                board.put(number, place)
+        Search(board, strict, self._worth, budget).run()
+        self._budget.left += max(0, budget.left)
+        return board
+
+    def _keep_groups(self, board: Board) -> tuple[Board, frozenset[int]]:
+        broken = self._problem.broken(board.places()) & self._soft
+        strict = self._hard | (self._soft - broken)
+        for number in sorted(broken):
+            if self._budget.left <= 0:
+                break
+            tried = self._solve(strict | {number}, board.places(), self._budget.share(1 / len(broken)))
+            if tried.worth >= board.worth:
+                board, strict = tried, strict | {number}
+        return board, strict
+
+    def _finish(self, board: Board, strict: frozenset[int]) -> dict[int, str]:
+        self._spread(board)
+        return {**self._fixed, **board.places()}
+
+    def _spread(self, board: Board) -> None:
+        """Moves units from fuller hosts to emptier ones, as long as no rule is the worse for it."""
+        for _ in range(SPREADS):
+            moved = False
+            for number, unit in enumerate(board.units):
+                moved |= board.at[number] != NOWHERE and len(unit.hosts) > 1 and self._to_emptier(board, number)
+            if not moved:
+                return
+
+    def _to_emptier(self, board: Board, number: int) -> bool:
+        unit, here = board.units[number], board.at[number]
+        emptier = [h for h in unit.hosts if board.memory[h] - unit.memory_mib > board.memory[here]]
+        regrets = board.regrets(number, here)
+        board.lift(number)
+        for host in sorted(emptier, key=lambda h: (-board.memory[h], board.names[h])):
+            if board.has_room(number, host) and not board.clashing(number, host) and board.regrets(number, host) <= regrets:
+                board.put(number, host)
+                return True
+        board.put(number, here)
+        return False
