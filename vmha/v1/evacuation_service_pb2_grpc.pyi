@@ -55,7 +55,8 @@ class EvacuationServiceStub:
     """Lists evacuations of a cluster, the newest first."""
     CancelEvacuation: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.CancelEvacuationRequest, _evacuation_service_pb2.CancelEvacuationResponse]
     """Stops an evacuation before its next VM. VMs whose start is under way are
-    finished. One that is still proving the host's death ends at once.
+    finished. One that is still proving the host's death ends at once. Of a
+    drain this is CancelHostDrain.
     """
 
 @_typing.type_check_only
@@ -85,7 +86,8 @@ class EvacuationServiceAsyncStub(EvacuationServiceStub):
     """Lists evacuations of a cluster, the newest first."""
     CancelEvacuation: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.CancelEvacuationRequest, _evacuation_service_pb2.CancelEvacuationResponse]  # type: ignore[assignment]
     """Stops an evacuation before its next VM. VMs whose start is under way are
-    finished. One that is still proving the host's death ends at once.
+    finished. One that is still proving the host's death ends at once. Of a
+    drain this is CancelHostDrain.
     """
 
 class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,7 +144,8 @@ class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evacuation_service_pb2.CancelEvacuationResponse, _abc.Awaitable[_evacuation_service_pb2.CancelEvacuationResponse]]:
         """Stops an evacuation before its next VM. VMs whose start is under way are
-        finished. One that is still proving the host's death ends at once.
+        finished. One that is still proving the host's death ends at once. Of a
+        drain this is CancelHostDrain.
         """
 
 def add_EvacuationServiceServicer_to_server(servicer: EvacuationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
