@@ -162,6 +162,12 @@ class EvacSettings(ServiceSettings):
     """How often VMs that wait for room are planned anew."""
     fence_agent_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = (Path("/usr/sbin"), Path("/usr/bin"))
     """Where fence agents are looked for, unless named by their full path."""
+    migrate_timeout_s: Span = 600.0
+    """How long the live migration of one VM may take in a host's drain, before it is aborted."""
+    stop_grace_s: Span = 60.0
+    """How long a guest may take to power off in `vmha host drain --stop`, before it is ended."""
+    migrate_unsafe: bool = False
+    """Migrate also where libvirt cannot see that disks lie on shared storage: for storage that is shared all the same."""
     drain_grace_s: Span = 5.0
     """How long SIGTERM waits for calls that are under way."""
 

@@ -52,7 +52,7 @@ class Metrics:
             self._proofs.labels(event.kind.value).inc()
         elif isinstance(event, ev.ProofDenied):
             self._proofs.labels(event.reason).inc()
-        elif isinstance(event, ev.VmVerified):
+        elif isinstance(event, ev.VmVerified | ev.VmMigrated | ev.VmStopped):
             self.settled(event.entry)
         elif isinstance(event, ev.PlanMade):
             for entry in event.entries:

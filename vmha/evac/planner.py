@@ -65,10 +65,10 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
             planned.append(replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=why[0], message=why[1]))
         elif vm is not None:
             demands[entry.vm_id] = (entry, vm)
-    rooms = _rooms(evacuation, situation, vms, demands.keys())
+    free = rooms(evacuation, situation, vms, demands.keys())
     wanted = [Demand(vm_id=vm_id, facts=vm.facts, refused_by=frozenset(entry.attempts)) for vm_id, (entry, vm) in demands.items()]
     targets: dict[str, str] = {}
-    for placement in place(wanted, rooms):
+    for placement in place(wanted, free):
         entry, vm = demands[placement.vm_id]
         planned.append(_placed(entry, vm, placement, situation))
         if placement.host_id:
@@ -97,9 +97,10 @@ def _settled(evacuation: EvacuationRecord, entry: VmEntry, vm: VmRecord | None) 
     return replace(entry, step=VmStep.SETTLED, outcome=said.outcome, reason=said.reason, message=said.message)
 
 
-def _rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str, VmRecord], demanded: Iterable[str]) -> Rooms:
+def rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str, VmRecord], demanded: Iterable[str]) -> Rooms:
+    """What is free for these VMs, less what others are promised: planned for a host, or on their way to it."""
     snapshot = situation.snapshot
-    rooms = measure(
+    free = measure(
         snapshot.hosts.values(),
         situation.vms,
         snapshot.cluster.config,
@@ -109,11 +110,11 @@ def _rooms(evacuation: EvacuationRecord, situation: Situation, vms: Mapping[str,
     )
     again = set(demanded)
     for entry in situation.journaled:
-        reserved = entry.step is VmStep.PLANNED and entry.outcome is VmOutcome.OPEN and not entry.epoch
+        reserved = entry.step in {VmStep.PLANNED, VmStep.MIGRATING} and entry.outcome is VmOutcome.OPEN and not entry.epoch
         vm = vms.get(entry.vm_id)
         if reserved and vm is not None and vm.vm_id not in again and vm.owner_host_id != entry.target_host_id:
-            rooms.take(entry.target_host_id, vm.facts)
-    return rooms
+            free.take(entry.target_host_id, vm.facts)
+    return free
 
 
 def _placed(entry: VmEntry, vm: VmRecord, placement: Placement, situation: Situation) -> VmEntry:

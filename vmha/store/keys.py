@@ -101,7 +101,7 @@ TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager
 HOSTS = _spec("hosts", "hosts", "set", "none", "manager", "manager, evac", "ids of the cluster's hosts")
 HOST = _spec(
     "host", "host:<host_id>", "hash", "none", "manager", "manager, evac",
-    "configuration, state, registration in force and on offer, fence epoch, drain, operator's word, facts, its agent's announcements",
+    "configuration, state, registration in force and on offer, fence epoch, drain, operator's word, facts, agent's announcements",
 )  # fmt: skip
 CONFIGS = _spec(
     "configs", "configs", "hash", "none; what some host may still hold, 64 newest", "manager", "manager",

@@ -65,7 +65,8 @@ class VmLocks:
         """Lets it go. Nothing happens to one that is another's, or has arrived.
 
         Args:
-            looked: Both hosts were looked at, and nothing of the VM is on its way; else it stays known where it is going.
+            looked: Nothing was sent, or both hosts were looked at and nothing of the VM is on its way; else it stays known where
+                it is going.
 
         Raises:
             Aborted: RUNNER_SUPERSEDED; EVACUATION_ENDED.

@@ -1,0 +1,158 @@
+"""From what the store knows now to a drain's journal entries: what cannot move, and where the rest goes. Pure.
+
+The one place where a drain meets placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from vmha.evac import planner
+from vmha.evac.drain import TRIES
+from vmha.evac.events import PlanMade
+from vmha.evac.placement import Demand, Placement, place
+from vmha.evac.reasons import VmReason
+from vmha.facts import DiskStorage
+from vmha.model import VmOutcome, VmState, VmStep
+from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
+
+ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
+Said = tuple[VmReason, str]
+LiveRule = Callable[[VmRecord, HostRecord], Said | None]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A plan in the making."""
+
+    entries: list[VmEntry] = field(default_factory=list)
+    demands: dict[str, tuple[VmEntry, VmRecord]] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
+    stops: set[str] = field(default_factory=set)
+
+
+def new_entries(drain: EvacuationRecord, vms: Sequence[VmRecord], known: frozenset[str]) -> list[VmEntry]:
+    """An entry for each VM of the host that the journal does not have yet: also what was started there since."""
+    return [entry for entry in planner.first_entries(drain, vms) if entry.vm_id not in known]
+
+
+def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], situation: planner.Situation) -> PlanMade:
+    """Gives each entry a target, an outcome, PENDING, or its place among those that are stopped."""
+    vms = {vm.vm_id: vm for vm in situation.vms}
+    draft = Draft()
+    for entry in entries:
+        _judge(draft, drain, host, entry, vms.get(entry.vm_id), situation)
+    # Its host is in maintenance: no target of anybody, and no failed host to say so.
+    rooms = planner.rooms(replace(drain, host_id=""), situation, vms, draft.demands.keys())
+    wanted = [Demand(vm_id=i, facts=vm.facts, refused_by=frozenset(entry.attempts)) for i, (entry, vm) in draft.demands.items()]
+    for placement in place(wanted, rooms):
+        entry, vm = draft.demands[placement.vm_id]
+        _take(draft, host, entry, vm, placement, situation)
+    priorities = {entry.vm_id: vms[entry.vm_id].facts.priority for entry in draft.entries if entry.vm_id in vms}
+    return PlanMade(entries=tuple(draft.entries), targets=draft.targets, priorities=priorities, stops=frozenset(draft.stops))
+
+
+def _judge(
+    draft: Draft, drain: EvacuationRecord, host: HostRecord, entry: VmEntry, vm: VmRecord | None, situation: planner.Situation
+) -> None:
+    gone = left(drain, vm)
+    if gone is not None or vm is None:
+        reason, message = gone or (VmReason.VM_DELETED, "")
+        draft.entries.append(settled(entry, VmOutcome.SKIPPED, reason, message))
+        return
+    waits = planner.held(vm, situation.snapshot) or _not_there(vm)
+    stays = cannot_move(vm, host)
+    if waits is not None:
+        draft.entries.append(_pending(entry, *waits))
+    elif vm.state not in ACTIVE:
+        draft.entries.append(settled(entry, VmOutcome.SKIPPED, VmReason.VM_SHUTOFF, "it does not run, and is not to"))
+    elif stays is not None:
+        _leave(draft, host, entry, *stays)
+    elif len(entry.attempts) >= TRIES:
+        _leave(draft, host, entry, VmReason.MIGRATION_REFUSED, f"{TRIES} targets refused it, the last with: {entry.message}")
+    else:
+        draft.demands[entry.vm_id] = (entry, vm)
+
+
+def left(drain: EvacuationRecord, vm: VmRecord | None) -> Said | None:
+    """Whether the VM is not this host's any more, and why the drain has nothing to do for it then."""
+    if vm is None:
+        return VmReason.VM_DELETED, "the VM was deleted meanwhile"
+    if vm.owner_host_id != drain.host_id:
+        return VmReason.TAKEN_OVER, f"{vm.owner_host_id} owns it under epoch {vm.epoch}"
+    return None
+
+
+def _not_there(vm: VmRecord) -> Said | None:
+    if vm.state is VmState.AWAITING_ADMISSION or (vm.state not in ACTIVE and vm.desired_state is VmState.RUNNING):
+        return VmReason.VM_NOT_RUNNING, f"its host is to start it, and it is {vm.state}"
+    return None
+
+
+def _take(
+    draft: Draft, host: HostRecord, entry: VmEntry, vm: VmRecord, placement: Placement, situation: planner.Situation
+) -> None:
+    if placement.host_id:
+        draft.targets[entry.vm_id] = placement.host_id
+        incarnation = situation.snapshot.hosts[placement.host_id].incarnation
+        planned = replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.OPEN, reason="", message=placement.message)
+        draft.entries.append(
+            replace(planned, target_host_id=placement.host_id, target_incarnation=incarnation, source_epoch=vm.epoch)
+        )
+    elif entry.attempts and placement.reason is VmReason.START_REFUSED:
+        _leave(draft, host, entry, VmReason.MIGRATION_REFUSED, f"every target refused it, the last with: {entry.message}")
+    else:
+        draft.entries.append(_pending(entry, placement.reason or VmReason.NO_CAPACITY, placement.message))
+
+
+def _leave(draft: Draft, host: HostRecord, entry: VmEntry, reason: VmReason, message: str) -> None:
+    if host.drain_stop:
+        draft.stops.add(entry.vm_id)
+        draft.entries.append(_pending(entry, reason, message))
+    else:
+        draft.entries.append(settled(entry, VmOutcome.FAILED, reason, f"{message}; it runs on"))
+
+
+def _pending(entry: VmEntry, reason: str, message: str) -> VmEntry:
+    return replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, target_host_id="", reason=reason, message=message)
+
+
+def settled(entry: VmEntry, outcome: VmOutcome, reason: str, message: str) -> VmEntry:
+    """An entry with its outcome."""
+    return replace(entry, step=VmStep.SETTLED, outcome=outcome, reason=reason, message=message)
+
+
+# What no target can change. Restart policy and pauses do not matter: nothing is started anew.
+
+
+def has_a_device(vm: VmRecord, host: HostRecord) -> Said | None:
+    """A passed-through device stays with its host."""
+    return (VmReason.PASSTHROUGH_DEVICE, "it has a device of its host") if vm.facts.has_passthrough else None
+
+
+def has_a_local_disk(vm: VmRecord, host: HostRecord) -> Said | None:
+    """Memory moves, disks do not."""
+    local = [disk.target for disk in vm.facts.disks if disk.storage is DiskStorage.LOCAL]
+    return (VmReason.LOCAL_DISK, f"its host's own disk holds {', '.join(local)}") if local else None
+
+
+def has_its_tpm_here(vm: VmRecord, host: HostRecord) -> Said | None:
+    """S28: the state of its TPM must lie where the target finds it. A host that says nothing of it keeps it on its own disk."""
+    if not vm.facts.has_vtpm or (host.facts is not None and host.facts.tpm_storage_id):
+        return None
+    return VmReason.VTPM_STATE_NOT_SHARED, "the state of its TPM is on its host's own disk"
+
+
+def is_being_resized(vm: VmRecord, host: HostRecord) -> Said | None:
+    """Its user may still want it back as it was, on the host where that is."""
+    return (VmReason.RESIZE_UNCONFIRMED, "its resize was not confirmed yet") if vm.facts.resize_unconfirmed else None
+
+
+LIVE_RULES: tuple[LiveRule, ...] = (has_a_device, has_a_local_disk, has_its_tpm_here, is_being_resized)
+
+
+def cannot_move(vm: VmRecord, host: HostRecord, rules: tuple[LiveRule, ...] = LIVE_RULES) -> Said | None:
+    """The first rule's word against migrating the VM live, None when all let it go."""
+    return next((said for rule in rules if (said := rule(vm, host)) is not None), None)
