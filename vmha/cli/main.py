@@ -13,6 +13,7 @@ from vmha import __version__
 from vmha.cli import (
     apply_command,
     cluster_commands,
+    drain_command,
     evacuation_commands,
     event_commands,
     host_commands,
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_commands.app, name="cluster")
+host_commands.app.command()(drain_command.drain)
 app.add_typer(host_commands.app, name="host")
 app.add_typer(vm_commands.app, name="vm")
 app.add_typer(evacuation_commands.app, name="evacuation")

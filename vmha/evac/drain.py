@@ -58,7 +58,7 @@ class Move:
     priority: int
     phase: Phase
     target: str = ""
-    busy_with: type[fx.Operation] | None = None
+    busy_with: type[fx.DrainOperation] | None = None
     failures: int = 0
     retry_at: float = 0.0
     waits_since: float | None = None
@@ -93,7 +93,7 @@ class Drain:
         """The journal as the machine sees it."""
         return [move.entry for move in self._moves.values()]
 
-    def event(self, x: ev.Event, now: float) -> list[fx.Effect]:
+    def event(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
         """Takes an event in; returns what to do, in order."""
         if self.ended:
             return []
@@ -128,11 +128,11 @@ class Drain:
             times.append(self._plan_at)
         return min(times, default=None)
 
-    def tick(self, now: float) -> list[fx.Effect]:
+    def tick(self, now: float) -> list[fx.DrainEffect]:
         """Does what is due."""
         if self.ended or not self._restored:
             return []
-        out: list[fx.Effect] = []
+        out: list[fx.DrainEffect] = []
         if not self._looking and now >= self._look_at:
             self._looking = True
             out.append(fx.LookAtHost())
@@ -149,7 +149,7 @@ class Drain:
 
     # The drain.
 
-    def _on_restored(self, x: ev.Restored, now: float) -> list[fx.Effect]:
+    def _on_restored(self, x: ev.Restored, now: float) -> list[fx.DrainEffect]:
         self._restored, self._state = True, x.record.state
         self._cancelling, self.ended = x.record.cancel_requested, x.record.state.is_terminal
         self._look_at = self._plan_at = now
@@ -165,27 +165,27 @@ class Drain:
             move.phase = Phase.PENDING if entry.outcome is VmOutcome.PENDING else Phase.UNPLACED
         return move
 
-    def _on_looked(self, x: ev.HostLooked, now: float) -> list[fx.Effect]:
+    def _on_looked(self, x: ev.HostLooked, now: float) -> list[fx.DrainEffect]:
         if not self._looking:
             raise ValueError("HostLooked without LookAtHost")
         self._looking, self._look_at = False, now + LOOK_S
         self._present, self._stop, self._away = x.present, x.stop_vms, (x.reason, x.message)
         return []
 
-    def _on_cancel(self) -> list[fx.Effect]:
+    def _on_cancel(self) -> list[fx.DrainEffect]:
         if self._cancelling:
             return []
         self._cancelling = True
         return [fx.AbortMigration(entry=move.entry) for move in self._moves.values() if move.is_on_its_way]
 
-    def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.Effect]:
+    def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.DrainEffect]:
         if not self._planning:
             raise ValueError("PlanMade without PlanDrain")
         self._planning = False
         self._plan_at = now + self._limits.pending_retry_s
         new = [entry for entry in x.entries if entry.vm_id not in self._moves]
         self._empty = not new and all(move.phase is Phase.DONE for move in self._moves.values())
-        out: list[fx.Effect] = []
+        out: list[fx.DrainEffect] = []
         for entry in x.entries:
             move = self._moves.get(entry.vm_id) or self._add(entry, x.priorities.get(entry.vm_id, 0), now)
             if move.phase in {Phase.UNPLACED, Phase.PENDING}:
@@ -195,7 +195,7 @@ class Drain:
                 out += self._place(move, x, now)
         return out
 
-    def _place(self, move: Move, x: ev.PlanMade, now: float) -> Iterator[fx.Effect]:
+    def _place(self, move: Move, x: ev.PlanMade, now: float) -> Iterator[fx.DrainEffect]:
         vm_id = move.entry.vm_id
         if move.entry.step is VmStep.SETTLED:
             self._to(move, Phase.DONE)
@@ -217,7 +217,7 @@ class Drain:
             raise ValueError(f"{type(x).__name__} for {vm_id}, which is not worked on")
         return move
 
-    def _on_vm(self, x: ev.Event, now: float) -> list[fx.Effect]:
+    def _on_vm(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
         entry = getattr(x, "entry", None)
         move = self._busy(entry.vm_id if entry is not None else getattr(x, "vm_id", ""), x)
         assert move.busy_with is not None
@@ -237,7 +237,7 @@ class Drain:
                 return list(self._on_setback(move, x, now))
         return []
 
-    def _on_setback(self, move: Move, x: ev.Event, now: float) -> Iterator[fx.Effect]:
+    def _on_setback(self, move: Move, x: ev.Event, now: float) -> Iterator[fx.DrainEffect]:
         match x:
             case ev.ClaimLost(outcome=outcome, reason=reason, message=message):
                 yield self._settle(move, outcome, reason, message)
@@ -252,7 +252,7 @@ class Drain:
                     self._not_answering[move.entry.target_host_id] = now + NOT_ANSWERING_S
                 yield from self._wait(move, message, now)
 
-    def _on_refused(self, move: Move, reason: str, message: str, now: float) -> fx.Effect:
+    def _on_refused(self, move: Move, reason: str, message: str, now: float) -> fx.DrainEffect:
         target, attempts = move.entry.target_host_id, move.entry.attempts
         if reason == VmReason.TARGET_UNREACHABLE:
             self._not_answering[target] = now + NOT_ANSWERING_S
@@ -264,7 +264,7 @@ class Drain:
         self._to(move, Phase.UNPLACED)
         return fx.JournalVm(entry=move.entry)
 
-    def _hold(self, move: Move, reason: str, message: str, now: float) -> Iterator[fx.Effect]:
+    def _hold(self, move: Move, reason: str, message: str, now: float) -> Iterator[fx.DrainEffect]:
         """Somebody else has it, or the cluster is not whole: nothing of it is on its way because of this drain."""
         step = move.entry.step if move.busy_with is fx.InspectMigration else VmStep.PLANNED
         old = move.entry
@@ -276,7 +276,7 @@ class Drain:
             yield fx.JournalVm(entry=move.entry)
         yield from self._give_up_in_time(move, now)
 
-    def _wait(self, move: Move, message: str, now: float) -> Iterator[fx.Effect]:
+    def _wait(self, move: Move, message: str, now: float) -> Iterator[fx.DrainEffect]:
         move.retry_at = now + BACKOFF_S[min(move.failures, len(BACKOFF_S) - 1)]
         move.failures += 1
         self._to(move, Phase.WAITING)
@@ -284,7 +284,7 @@ class Drain:
             move.entry = replace(move.entry, reason=VmReason.OUTCOME_UNKNOWN, message=message)
             yield fx.JournalVm(entry=move.entry)
 
-    def _give_up_in_time(self, move: Move, now: float) -> Iterator[fx.Effect]:
+    def _give_up_in_time(self, move: Move, now: float) -> Iterator[fx.DrainEffect]:
         entry = move.entry
         if move.is_on_its_way or entry.reason in WAITS_FOR_EVER:
             move.waits_since = None
@@ -297,7 +297,7 @@ class Drain:
         elif now - move.waits_since >= patience_s:
             yield self._settle(move, VmOutcome.FAILED, entry.reason, f"for {patience_s:g} s: {entry.message}")
 
-    def _settle(self, move: Move, outcome: VmOutcome, reason: str, message: str) -> fx.Effect:
+    def _settle(self, move: Move, outcome: VmOutcome, reason: str, message: str) -> fx.DrainEffect:
         move.entry = replace(move.entry, step=VmStep.SETTLED, outcome=outcome, reason=reason, message=message)
         self._to(move, Phase.DONE)
         return fx.JournalVm(entry=move.entry)
@@ -315,7 +315,7 @@ class Drain:
         if phase is Phase.READY:
             self._queue.put(move.entry.vm_id, move.target, move.priority)
 
-    def _run(self, move: Move, operation: fx.Operation) -> fx.Operation:
+    def _run(self, move: Move, operation: fx.DrainOperation) -> fx.DrainOperation:
         move.phase, move.busy_with = Phase.BUSY, type(operation)
         return operation
 
@@ -323,10 +323,10 @@ class Drain:
     def _may_plan(self) -> bool:
         return self._present and not self._cancelling
 
-    def _progress(self, now: float) -> list[fx.Effect]:
+    def _progress(self, now: float) -> list[fx.DrainEffect]:
         if self.ended:
             return []
-        out: list[fx.Effect] = []
+        out: list[fx.DrainEffect] = []
         if self._cancelling:
             out += self._drop_the_rest()
         elif self._present:
@@ -336,12 +336,12 @@ class Drain:
             out += self._ask_for_plan(now)
         return self._reach_state(out)
 
-    def _begin(self, move: Move) -> fx.Effect:
+    def _begin(self, move: Move) -> fx.DrainEffect:
         if move.target:
             return self._run(move, fx.MigrateVm(entry=move.entry, target_host_id=move.target))
         return self._run(move, fx.StopVm(entry=move.entry))
 
-    def _ask_for_plan(self, now: float) -> Iterator[fx.Effect]:
+    def _ask_for_plan(self, now: float) -> Iterator[fx.DrainEffect]:
         unplaced = list(self._in(Phase.UNPLACED))
         if now >= self._plan_at:
             unplaced += self._in(Phase.PENDING)
@@ -352,7 +352,7 @@ class Drain:
             entries = tuple(move.entry for move in unplaced)
             yield fx.PlanDrain(entries=entries, known=frozenset(self._moves), not_answering=away)
 
-    def _drop_the_rest(self) -> Iterator[fx.Effect]:
+    def _drop_the_rest(self) -> Iterator[fx.DrainEffect]:
         self._queue.drop_all()
         # A plan that is under way may still write its entries.
         asked_for = () if self._planning else (Phase.UNPLACED, Phase.PENDING)
@@ -360,7 +360,7 @@ class Drain:
             if not move.is_on_its_way:
                 yield self._settle(move, VmOutcome.SKIPPED, VmReason.DRAIN_CANCELLED, "the drain was cancelled; it runs on")
 
-    def _reach_state(self, out: list[fx.Effect]) -> list[fx.Effect]:
+    def _reach_state(self, out: list[fx.DrainEffect]) -> list[fx.DrainEffect]:
         open_moves = [move for move in self._moves.values() if move.phase is not Phase.DONE]
         if self._cancelling:
             return out if open_moves or self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
@@ -383,7 +383,7 @@ class Drain:
             return EvacuationState.SUCCEEDED
         return EvacuationState.PARTIALLY_FAILED if outcomes[VmOutcome.MOVED] else EvacuationState.FAILED
 
-    def _advance(self, state: EvacuationState, reason: str = "", message: str = "") -> list[fx.Effect]:
+    def _advance(self, state: EvacuationState, reason: str = "", message: str = "") -> list[fx.DrainEffect]:
         if state is self._state:
             return []
         self._state, self.ended = state, state.is_terminal

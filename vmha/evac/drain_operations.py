@@ -73,7 +73,7 @@ class DrainOperations(Operations):
             fx.StopVm: self._stop_vm,
         }
 
-    async def run(self, operation: fx.Operation) -> ev.Event:
+    async def run(self, operation: fx.AnyOperation) -> ev.Event:
         """Does it. Raises VmhaError when the store refuses or does not answer."""
         try:
             return await self._ways[type(operation)](operation)

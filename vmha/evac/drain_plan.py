@@ -66,7 +66,7 @@ def _judge(
     stays = cannot_move(vm, host)
     if waits is not None:
         draft.entries.append(_pending(entry, *waits))
-    elif vm.state not in ACTIVE:
+    elif not _is_active(vm):
         draft.entries.append(settled(entry, VmOutcome.SKIPPED, VmReason.VM_SHUTOFF, "it does not run, and is not to"))
     elif stays is not None:
         _leave(draft, host, entry, *stays)
@@ -85,8 +85,14 @@ def left(drain: EvacuationRecord, vm: VmRecord | None) -> Said | None:
     return None
 
 
+def _is_active(vm: VmRecord) -> bool:
+    # One that arrived paused has not run on its host: to an agent without libvirt's word on its last job it waits for admission.
+    arrived_paused = vm.state is VmState.AWAITING_ADMISSION and vm.desired_state is VmState.PAUSED and not vm.claim_id
+    return vm.state in ACTIVE or arrived_paused
+
+
 def _not_there(vm: VmRecord) -> Said | None:
-    if vm.state is VmState.AWAITING_ADMISSION or (vm.state not in ACTIVE and vm.desired_state is VmState.RUNNING):
+    if not _is_active(vm) and (vm.state is VmState.AWAITING_ADMISSION or vm.desired_state is VmState.RUNNING):
         return VmReason.VM_NOT_RUNNING, f"its host is to start it, and it is {vm.state}"
     return None
 

@@ -155,9 +155,12 @@ class StopVm:
     entry: VmEntry
 
 
+Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm
+Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
 DrainOperation = LookAtHost | PlanDrain | MigrateVm | InspectMigration | StopVm
-Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm | DrainOperation
-Effect = Prepare | StopProving | AbortMigration | AdvanceState | JournalVm | Operation
+DrainEffect = AbortMigration | AdvanceState | JournalVm | DrainOperation
+AnyOperation = Operation | DrainOperation
+AnyEffect = Effect | DrainEffect
 
 ANSWERS: Mapping[type, frozenset[type]] = {
     ClaimVm: frozenset({ev.VmClaimed, ev.ClaimLost, ev.TargetLost, ev.StartHeld, ev.VmInspected}),

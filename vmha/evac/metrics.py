@@ -45,7 +45,7 @@ class Metrics:
         if entry.step is VmStep.SETTLED:
             self._outcomes.labels(entry.outcome.value).inc()
 
-    def operated(self, operation: fx.Operation, event: ev.Event, duration_s: float) -> None:
+    def operated(self, operation: fx.AnyOperation, event: ev.Event, duration_s: float) -> None:
         """An operation ended."""
         self._durations.labels(type(operation).__name__, type(event).__name__).observe(duration_s)
         if isinstance(event, ev.ProofGiven):

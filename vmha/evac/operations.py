@@ -81,7 +81,7 @@ class Operations:
             fx.WithdrawVm: self._withdraw,
         }
 
-    async def run(self, operation: fx.Operation) -> ev.Event:
+    async def run(self, operation: fx.AnyOperation) -> ev.Event:
         """Does it. Raises VmhaError when the store refuses or does not answer."""
         try:
             return await self._ways[type(operation)](operation)
@@ -371,7 +371,7 @@ def _is_away(error: BaseException) -> bool:
     return isinstance(error, Unavailable) and error.reason != "SAFE_MODE"
 
 
-def _answer_to(operation: fx.Operation, error: HypervisorError) -> ev.Event:
+def _answer_to(operation: fx.AnyOperation, error: HypervisorError) -> ev.Event:
     assert isinstance(operation, fx.StartVm | fx.AdmitVm | fx.VerifyVm | fx.InspectVm | fx.WithdrawVm)
     vm_id, message = operation.entry.vm_id, str(error)
     if isinstance(operation, fx.StartVm):

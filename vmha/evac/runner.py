@@ -6,7 +6,7 @@ A run may end anywhere, by a crash, a lost lock or a store that is away: the jou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,7 +60,7 @@ class Machine(Protocol):
         """Whether nothing follows."""
         ...
 
-    def event(self, x: ev.Event, now: float) -> list[fx.Effect]:
+    def event(self, x: ev.Event, now: float) -> Sequence[fx.AnyEffect]:
         """Takes an event in."""
         ...
 
@@ -68,7 +68,7 @@ class Machine(Protocol):
         """When `tick` has something to do."""
         ...
 
-    def tick(self, now: float) -> list[fx.Effect]:
+    def tick(self, now: float) -> Sequence[fx.AnyEffect]:
         """Does what is due."""
         ...
 
@@ -94,7 +94,7 @@ class Runner:
         self._id = (record.cluster_id, record.evacuation_id)
         self._operations = self._make_operations()
         self._events: asyncio.Queue[ev.Event | BaseException | None] = asyncio.Queue(EVENTS_KEPT)
-        self._tasks: dict[asyncio.Task[None], fx.Effect] = {}
+        self._tasks: dict[asyncio.Task[None], fx.AnyEffect] = {}
         self._draining = asyncio.Event()
         self._operator_told = False
         self._log = structlog.get_logger("vmha.evac")  # the supervisor has bound cluster, host and incident
@@ -191,7 +191,7 @@ class Runner:
             raise event
         return event
 
-    async def _execute(self, effect: fx.Effect) -> None:
+    async def _execute(self, effect: fx.AnyEffect) -> None:
         match effect:
             case fx.AdvanceState():
                 await self._advance(effect)
@@ -227,7 +227,7 @@ class Runner:
         self._record = record
         self._log.info("evacuation", state=record.state.value, reason=record.reason, message=record.message)
 
-    def _spawn(self, effect: fx.Effect, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, effect: fx.AnyEffect, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=type(effect).__name__)
         self._tasks[task] = effect
         task.add_done_callback(self._ended)
@@ -243,7 +243,7 @@ class Runner:
     def _put(self, event: ev.Event | BaseException | None) -> None:
         self._events.put_nowait(event)
 
-    async def _operate(self, operation: fx.Operation) -> None:
+    async def _operate(self, operation: fx.AnyOperation) -> None:
         began = self._clock.now()
         event = await self._operations.run(operation)
         self._metrics.operated(operation, event, self._clock.now() - began)
