@@ -194,8 +194,7 @@ class DrainOperations(Operations):
         try:
             target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
         except NotReached as error:
-            # Nothing is known of it there: it may run on, and has no other target, until that host was looked at.
-            raise OutcomeUnknown(f"{sides.target.host_id} cannot be looked at: {error}") from error
+            return await self._without_the_target(entry, sides, source, error)
         if source not in ACTIVE and (target is VmState.RUNNING or (target is VmState.PAUSED and source is VmState.ABSENT)):
             return await self._arrived(entry, sides)
         if target in ACTIVE:
@@ -204,6 +203,16 @@ class DrainOperations(Operations):
         if source in ACTIVE:
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.MIGRATION_REFUSED, message=why)
         return await self._runs_nowhere(entry, sides)
+
+    async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: NotReached) -> ev.Event:
+        """Nothing is known of the VM there: it has no other target until that host was looked at, or is proven dead."""
+        vm = await self._vm(entry.vm_id)
+        dead = vm is not None and vm.moving_to != sides.target.host_id
+        if source not in ACTIVE or not dead:
+            raise OutcomeUnknown(f"{sides.target.host_id} cannot be looked at: {error}") from error
+        await self._let_go(entry, looked=True)
+        message = f"{sides.target.host_id} is proven dead; it runs on where it was"
+        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=message)
 
     async def _arrived(self, entry: VmEntry, sides: Sides) -> ev.Event:
         vm, target = sides.vm, sides.target
