@@ -37,7 +37,7 @@ CORES = {
         "signs",
         "leadership",
     },
-    "evac": {"placement", "rules", "workflow"},
+    "evac": {"placement", "rules", "workflow", "drain", "drain_plan"},
 }
 NOT_IN_A_CORE = {
     "asyncio",

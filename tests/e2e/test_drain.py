@@ -86,13 +86,12 @@ def test_s14_a_host_killed_in_the_middle_of_its_drain(make_cluster: MakeCluster)
     stack.wait(lambda: "MOVED" in stack.outcomes("host1").values(), 60, "the first guest has moved")
     cluster.kill("host1")
 
-    stack.wait(
-        lambda: all(len(hosts) == 1 for hosts in where(cluster).values()), 120, f"each guest has one host: {where(cluster)}"
-    )
-    cluster.wait_still_beating(list(cluster.guests), time.monotonic(), 30.0)
+    # What was on its way waits until its target's libvirt has noticed that nobody sends any more.
+    dead = time.monotonic()
+    cluster.wait_still_beating(list(cluster.guests), dead, 150.0)
     stack.wait(lambda: cluster.owners() == {name: hosts[0] for name, hosts in where(cluster).items()}, 30, "they are owned there")
-    wait_drained(cluster, "host1")
     assert all(len(hosts) == 1 for hosts in where(cluster).values())
+    wait_drained(cluster, "host1")
 
 
 def test_s27_a_host_killed_in_the_middle_of_somebody_elses_migration(make_cluster: MakeCluster) -> None:
@@ -103,7 +102,7 @@ def test_s27_a_host_killed_in_the_middle_of_somebody_elses_migration(make_cluste
     cut = cluster.kill("host1")
     move.wait(90)
 
-    cluster.wait_beats_after(["vm1", "vm2"], cut, 90)
+    cluster.wait_beats_after(["vm1", "vm2"], cut, 150)
     stack = cluster.stack
     stack.wait(lambda: all(len(hosts) == 1 for hosts in where(cluster).values()), 30, "each guest has one host")
     cluster.wait_still_beating(["vm1", "vm2", "vm3"], time.monotonic(), 15.0)
