@@ -17,6 +17,7 @@ from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
 from vmha.evac import drain_plan, planner
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
+from vmha.evac.admission import AgentNotReached
 from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
@@ -233,9 +234,10 @@ class DrainOperations(Operations):
 
     async def _runs_nowhere(self, entry: VmEntry, sides: Sides) -> ev.Event:
         """Its host went down in the middle, or its user stopped it. A host that is back was not told to start it (R22)."""
-        vm = sides.vm
-        returned = vm.epoch > entry.source_epoch and sides.source.has_in_force(vm.owner_incarnation)
-        if not returned or vm.desired_state is not VmState.RUNNING:
+        # Read after the word on its way was taken back: a host that registers from now on is told to start it.
+        vm = await self._vm(entry.vm_id)
+        returned = vm is not None and vm.epoch > entry.source_epoch and drain_plan.left(self._evacuation, vm) is None
+        if vm is None or not returned or vm.desired_state is not VmState.RUNNING:
             message = "it runs on neither host; its own host's agent is to say what became of it"
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
         held = await self._take(entry, vm, None)
@@ -245,6 +247,8 @@ class DrainOperations(Operations):
         try:
             await self._hypervisor(sides.source).start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
             await self._edges.admission.admit(sides.source, self._evacuation, own, self._start_timeout_s)
+        except AgentNotReached as error:
+            raise OutcomeUnknown(f"its own host does not start it: {error}") from error
         except VmhaError as error:
             raise OutcomeUnknown(f"its own host does not start it: {error.message}") from error
         finally:
