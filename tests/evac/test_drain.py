@@ -331,8 +331,16 @@ def test_s14_a_cancel_aborts_what_is_on_its_way_and_drops_the_rest() -> None:
 
 
 def test_a_drain_that_was_cancelled_before_it_began_ends_at_once() -> None:
-    """Nothing is planned for it."""
+    """Nothing is planned for it; what the runner before had sent is aborted, and seen to its end."""
     assert Player(cancelled=True).states == [(EvacuationState.CANCELLED, "")]
+
+    going = VmEntry(vm_id="a", vm_name="a", step=VmStep.MIGRATING, target_host_id="h2")
+    player = Player(going, cancelled=True)
+    assert player.aborts == ["a"]
+    player.next(fx.InspectMigration)
+    player.say(ev.MigrationRefused(vm_id="a", reason=VmReason.MIGRATION_REFUSED, message="aborted"))
+
+    assert player.states[-1][0] is EvacuationState.CANCELLED
 
 
 @pytest.mark.parametrize(

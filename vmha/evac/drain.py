@@ -155,7 +155,9 @@ class Drain:
         self._look_at = self._plan_at = now
         for entry in x.entries:
             self._add(entry, x.priorities.get(entry.vm_id, 0), now)
-        return [] if self.ended else self.tick(now)
+        if self.ended:
+            return []
+        return [*(self._aborts() if self._cancelling else ()), *self.tick(now)]
 
     def _add(self, entry: VmEntry, priority: int, now: float) -> Move:
         move = self._moves[entry.vm_id] = Move(entry=entry, priority=priority, phase=Phase.DONE, retry_at=now)
@@ -176,6 +178,9 @@ class Drain:
         if self._cancelling:
             return []
         self._cancelling = True
+        return self._aborts()
+
+    def _aborts(self) -> list[fx.DrainEffect]:
         return [fx.AbortMigration(entry=move.entry) for move in self._moves.values() if move.is_on_its_way]
 
     def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.DrainEffect]:
