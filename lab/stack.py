@@ -323,9 +323,9 @@ class Stack:
         for name, target in zip(self.manager_names, self.manager_targets, strict=True):
             self._write(name, {"manager_id": name, "listen": target, "redis_url": self.redis_url, "evac_target": self.evac_target,
                                "discovery_interval_s": 0.5, **common})  # fmt: skip
-        self._write(
-            "evac", {"listen": self.evac_target, "redis_url": self.redis_url, "runner_ttl_s": 3, "pending_retry_s": 1, **common}
-        )
+        # libvirt takes the lab's shared storage for a disk of its own.
+        self._write("evac", {"listen": self.evac_target, "redis_url": self.redis_url, "runner_ttl_s": 3, "pending_retry_s": 1,
+                             "migrate_unsafe": True, **common})  # fmt: skip
         for host_id in self.host_ids:
             self._write(f"agent-{host_id}", self._agent_file(host_id) | common)
         self.write_cluster()

@@ -43,6 +43,8 @@ CORES = {
         "leadership",
     },
     "evac": {
+        "drain",
+        "drain_plan",
         "pair_rules",
         "placement",
         "placement_explain",

@@ -155,7 +155,7 @@ class AgentSettings(ServiceSettings):
     """Where it is marked that VMs run here only under a lease, and the copy of the cluster's configuration is kept; must outlive
     the boot."""
     shared_directories: Directories = ()
-    """Directories on storage that other hosts mount at the same place; the agents prove that they do (docs/decisions/021)."""
+    """Directories on storage that other hosts mount at the same place; the agents prove that they do (docs/decisions/023)."""
     tpm_state_directory: Directory = Path("/var/lib/libvirt/swtpm")
     """Where libvirt keeps the state of emulated TPMs."""
     self_fencing: bool = True
@@ -181,6 +181,12 @@ class EvacSettings(ServiceSettings):
     """How often VMs that wait for room are planned anew."""
     fence_agent_dirs: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = (Path("/usr/sbin"), Path("/usr/bin"))
     """Where fence agents are looked for, unless named by their full path."""
+    migrate_timeout_s: Span = 600.0
+    """How long the live migration of one VM may take in a host's drain, before it is aborted."""
+    stop_grace_s: Span = 60.0
+    """How long a guest may take to power off in `vmha host drain --stop`, before it is ended."""
+    migrate_unsafe: bool = False
+    """Migrate also where libvirt cannot see that disks lie on shared storage: for storage that is shared all the same."""
     drain_grace_s: Span = 5.0
     """How long SIGTERM waits for calls that are under way."""
 

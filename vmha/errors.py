@@ -11,7 +11,7 @@
       Exhausted                   RESOURCE_EXHAUSTED MESSAGE_TOO_LARGE, OUTBOX_FULL, WATCHER_TOO_SLOW
       OutOfRange                  OUT_OF_RANGE       REVISION_COMPACTED
       Unavailable                 UNAVAILABLE        STORE_UNAVAILABLE, LIBVIRT_UNAVAILABLE, DRAINING
-      Unsupported                 UNIMPLEMENTED      RELAY_NOT_SUPPORTED, DRAIN_NOT_SUPPORTED
+      Unsupported                 UNIMPLEMENTED      RELAY_NOT_SUPPORTED
 
 `vmha.rpc` turns them into google.rpc.Status and back; nothing else does. Messages never hold secrets.
 """

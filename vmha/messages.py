@@ -72,6 +72,7 @@ def host_to_proto(record: HostRecord, *, agent_connected: bool) -> host_pb2.Host
         self_fencing=record.self_fencing,
         watchdog=record.watchdog,
         config_version=record.config_confirmed,
+        drain_id=record.drain_id,
     )
 
 
@@ -112,6 +113,7 @@ def evacuation_to_proto(record: EvacuationRecord) -> evacuation_service_pb2.Evac
         start_time=timestamp(record.start_time_s),
         proof_time=timestamp(record.proof_time_s),
         end_time=timestamp(record.end_time_s),
+        kind=enum_to_proto(evacuation_service_pb2.EvacuationKind, record.kind),
     )
 
 

@@ -120,6 +120,13 @@ _TERMINAL = frozenset(
 )
 
 
+class EvacuationKind(StrEnum):
+    """Why VMs are moved: their host is dead, or an operator drains it."""
+
+    EVACUATION = "EVACUATION"
+    DRAIN = "DRAIN"
+
+
 class VmOutcome(StrEnum):
     """What became of one VM of an evacuation; OPEN until it is known."""
 
@@ -133,13 +140,14 @@ class VmOutcome(StrEnum):
 
 
 class VmStep(StrEnum):
-    """How far one VM's start has come in the journal."""
+    """How far one VM's start, or migration, has come in the journal."""
 
     UNPLANNED = "UNSPECIFIED"
     PLANNED = "PLANNED"
     CLAIMED = "CLAIMED"
     STARTED = "STARTED"
     ADMITTED = "ADMITTED"
+    MIGRATING = "MIGRATING"
     SETTLED = "SETTLED"
 
 

@@ -145,6 +145,17 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         self._host(request.host_id).in_maintenance = False
         return cs.EndHostMaintenanceResponse(host=self._host(request.host_id))
 
+    async def StartHostDrain(self, request: cs.StartHostDrainRequest, context: Context) -> cs.StartHostDrainResponse:
+        self.calls.append(f"StartHostDrain {request.host_id} {request.stop_vms}")
+        host = self._host(request.host_id)
+        host.in_maintenance, host.drain_id = True, EVACUATION
+        return cs.StartHostDrainResponse(host=host)
+
+    async def CancelHostDrain(self, request: cs.CancelHostDrainRequest, context: Context) -> cs.CancelHostDrainResponse:
+        self.calls.append(f"CancelHostDrain {request.host_id}")
+        self._host(request.host_id).in_maintenance = False
+        return cs.CancelHostDrainResponse(host=self._host(request.host_id))
+
     async def ConfirmHostOff(self, request: cs.ConfirmHostOffRequest, context: Context) -> cs.ConfirmHostOffResponse:
         validate.confirm_host_off(request)
         host = self._host(request.host_id)

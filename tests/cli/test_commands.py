@@ -365,3 +365,44 @@ async def test_what_only_the_leader_does_is_asked_of_it(vmha: Vmha) -> None:
     assert (found.code, "its stream is fresh" in found.out) == (0, True)
     assert (nobody.code, "does not lead" in nobody.err) == (1, True)
     assert (in_circles.code, "does not lead" in in_circles.err) == (1, True)
+
+
+async def test_s14_a_drain_is_followed_to_its_end(vmha: Vmha) -> None:
+    """Progress, then a table of all VMs; the host is empty: 0."""
+    vmha.plane.settle()
+    vmha.plane.evacuated(ev.EVACUATION_STATE_SUCCEEDED)
+
+    done = await vmha("host", "drain", "h1")
+
+    assert done.code == 0
+    assert vmha.plane.calls == ["StartHostDrain h1 False"]
+    assert "h1: SUCCEEDED; 2 VMs: 2 moved" in done.out
+    assert [line.split()[0] for line in done.out.splitlines()[-3:]] == ["VM", "web-1", "web-2"]
+
+
+async def test_s14_a_drain_that_leaves_a_vm_ends_with_5(vmha: Vmha) -> None:
+    """The same in JSON: one object for each step; and for a drain that was cancelled."""
+    vmha.plane.settle()
+    vmha.plane.evacuated(ev.EVACUATION_STATE_PARTIALLY_FAILED, failed=1)
+    left = await vmha("host", "drain", "h1", "--stop", "-o", "json")
+    vmha.plane.evacuations[0].state = vmha.plane.evacuation_events[-1].evacuation.state = ev.EVACUATION_STATE_CANCELLED
+    cancelled = await vmha("host", "drain", "h1")
+
+    assert (left.code, cancelled.code) == (5, 5)
+    assert lines(left.out)[-1]["evacuation"]["failed_count"] == 1
+    assert vmha.plane.calls[0] == "StartHostDrain h1 True"
+
+
+async def test_s14_a_drain_may_go_on_alone_and_be_ended(vmha: Vmha) -> None:
+    """--no-wait names the command that follows it; --cancel ends it; both at once with --stop make no sense."""
+    vmha.plane.settle()
+    alone = await vmha("host", "drain", "h1", "--no-wait")
+    ended = await vmha("host", "drain", "h1", "--cancel")
+    none = await vmha("host", "drain", "h2", "--cancel")
+    both = await vmha("host", "drain", "h1", "--cancel", "--stop")
+
+    assert [each.code for each in (alone, ended, none, both)] == [0, 0, 0, 2]
+    assert f"vmha evacuation watch {EVACUATION}" in alone.out
+    assert "its drain is being ended" in ended.out
+    assert "no drain is under way" in none.out
+    assert vmha.plane.calls == ["StartHostDrain h1 False", "CancelHostDrain h1", "CancelHostDrain h2"]

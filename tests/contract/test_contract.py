@@ -58,6 +58,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "VmState": model.VmState,
     "GoodbyeReason": model.GoodbyeReason,
     "EvacuationState": model.EvacuationState,
+    "EvacuationKind": model.EvacuationKind,
     "VmOutcome": model.VmOutcome,
     "VmStep": model.VmStep,
     "ProofKind": model.ProofKind,

@@ -12,7 +12,7 @@ import grpc
 
 from vmha.errors import NotFound, PreconditionFailed, Unsupported
 from vmha.evac.fencing import FenceFailed, Power
-from vmha.evac.hypervisor import LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.evac.hypervisor import Busy, LockHeld, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.evac.reasons import ProofReason
 from vmha.model import FenceConfig, VmState
 from vmha.rpc.scalars import enum_to_proto
@@ -26,7 +26,10 @@ _UUID = re.compile(r"<uuid>([^<]*)</uuid>")
 
 @dataclass
 class FakeHypervisor:
-    """Domains in memory. The sets hold vm_ids, or "*" for every VM."""
+    """Domains in memory. The sets hold vm_ids, or "*" for every VM.
+
+    A migration takes `migrate_s`, and goes on when nobody waits for it any more. `at` gives the hypervisor of another URI.
+    """
 
     domains: dict[str, VmState] = field(default_factory=dict)
     refuses: set[str] = field(default_factory=set)
@@ -41,6 +44,14 @@ class FakeHypervisor:
     delay_s: float = 0.0
     at_once: int = 0
     most_at_once: int = 0
+    at: Callable[[str], FakeHypervisor | None] = lambda _: None
+    migrate_s: float = 0.0
+    migrates_not: set[str] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
+    deaf: set[str] = field(default_factory=set)
+    answers_lost: set[str] = field(default_factory=set)
+    leaving: dict[str, asyncio.Task[str]] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
 
     def _reach(self) -> None:
         if self.unreachable:
@@ -96,8 +107,60 @@ class FakeHypervisor:
         self._reach()
         return dict(self.domains)
 
+    async def migrate(self, vm_id: str, target_uri: str, timeout_s: float) -> None:
+        self._reach()
+        target = self.at(target_uri)
+        if self.domains.get(vm_id) not in {VmState.RUNNING, VmState.PAUSED}:
+            raise Refused("the domain is not active")
+        if vm_id in self.busy or vm_id in self.leaving:
+            raise Busy("domain has active job")
+        if target is None or target.unreachable:
+            raise TargetNotReached("unable to connect to server")
+        self.sent.append(vm_id)
+        move = self.leaving[vm_id] = asyncio.create_task(self._leave(vm_id, target))
+        if _among(vm_id, self.answers_lost):
+            raise OutcomeUnknown("the connection broke")
+        async with asyncio.timeout(timeout_s):
+            refused = await asyncio.shield(move)
+        if refused:
+            raise Refused(refused)
+
+    async def _leave(self, vm_id: str, target: FakeHypervisor) -> str:
+        target.domains[vm_id] = VmState.PAUSED
+        try:
+            await asyncio.sleep(self.migrate_s)
+            if _among(vm_id, self.migrates_not):
+                raise asyncio.CancelledError
+            target.domains[vm_id] = self.domains.pop(vm_id)
+        except asyncio.CancelledError:
+            target.domains.pop(vm_id, None)
+            return "the migration failed"
+        finally:
+            del self.leaving[vm_id]
+        return ""
+
+    async def is_migrating(self, vm_id: str, timeout_s: float) -> bool:
+        self._reach()
+        return vm_id in self.leaving or vm_id in self.busy
+
+    async def abort_migration(self, vm_id: str, timeout_s: float) -> None:
+        self._reach()
+        if vm_id in self.leaving:
+            self.leaving[vm_id].cancel()
+
+    async def shut_down(self, vm_id: str, timeout_s: float) -> None:
+        self._reach()
+        if vm_id in self.domains and not _among(vm_id, self.deaf):
+            self.domains[vm_id] = VmState.SHUTOFF
+
+    async def stop(self, vm_id: str, timeout_s: float) -> None:
+        self._reach()
+        if vm_id in self.domains:
+            self.domains[vm_id] = VmState.SHUTOFF
+
     def close(self) -> None:
-        pass
+        for move in list(self.leaving.values()):
+            move.cancel()
 
     def resume(self, vm_id: str) -> VmState:
         if vm_id not in self.domains:

@@ -16,7 +16,17 @@ from tests.evac.doubles import FakeHypervisor
 from tests.evac.world import domain_xml, vm_uuid
 from tests.support.hypervisor import FACTS
 from vmha.clock import SystemClock
-from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused, RemoteHypervisor
+from vmha.evac import libvirt_migration
+from vmha.evac.hypervisor import (
+    LOCK_ERROR,
+    Busy,
+    LockHeld,
+    NotReached,
+    OutcomeUnknown,
+    Refused,
+    RemoteHypervisor,
+    TargetNotReached,
+)
 from vmha.evac.libvirt_hypervisor import LibvirtHypervisor, _shown
 from vmha.model import VmState
 from vmha.sim.history import History
@@ -70,6 +80,15 @@ def resume(hypervisor: RemoteHypervisor, vm_id: str) -> None:
         hypervisor._hypervisor.resume(hypervisor._hypervisor.domains[vm_id])
     else:
         cast("Any", hypervisor)._connection.lookupByUUIDString(vm_id).resume()
+
+
+def pause(hypervisor: RemoteHypervisor, vm_id: str) -> None:
+    """What a user does."""
+    if isinstance(hypervisor, FakeHypervisor):
+        hypervisor.domains[vm_id] = VmState.PAUSED
+    else:
+        assert isinstance(hypervisor, SimRemoteHypervisor)
+        hypervisor._hypervisor.pause(hypervisor._hypervisor.domains[vm_id])
 
 
 async def test_a_started_domain_is_paused(hypervisor: RemoteHypervisor) -> None:
@@ -248,3 +267,143 @@ async def test_a_call_that_hangs_is_unknown_and_others_go_on(tmp_path: Path) -> 
 def test_uris_are_shown_without_their_secrets() -> None:
     """Users and queries of a URI are in no message."""
     assert _shown("qemu+tls://ann@h2:16514/system?pkipath=/secret") == "qemu+tls://h2:16514/system"
+
+
+# Live migration. libvirt's test driver cannot: its answer is a test of its own below, and the lab has the rest.
+
+
+class Pair:
+    """Two hypervisors of a kind, and the second one's URI."""
+
+    def __init__(self, kind: str, span_s: float) -> None:
+        self.source: RemoteHypervisor
+        self.target: RemoteHypervisor
+        if kind == "double":
+            double = FakeHypervisor()
+            self.source, self.target = FakeHypervisor(at=lambda _: double, migrate_s=span_s), double
+        else:
+            site = Site(loop=asyncio.get_running_loop(), history=History(), start_s=0.0, migrate_s=span_s)
+            hosts = [SimHypervisor(name, site, FACTS) for name in ("h1", "h2")]
+            self.source, self.target = (SimRemoteHypervisor(host, Immortal(), lambda: True) for host in hosts)
+        self.uri = "qemu+tcp://h2/system"
+
+
+@pytest.fixture(params=["double", "simulated"])
+async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[float], Pair]]:
+    """Makes a pair whose migrations take so long."""
+    pairs: list[Pair] = []
+
+    def make(span_s: float) -> Pair:
+        pairs.append(Pair(request.param, span_s))
+        return pairs[-1]
+
+    yield make
+    for each in pairs:
+        each.source.close()
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_migrated_domain_is_there_and_not_here(pair: Callable[[float], Pair], running: bool) -> None:
+    """Gone from its host with its definition; at the target as it was, running or paused."""
+    both = pair(0.0)
+    await both.source.start_paused(VM, XML, T)
+    resume(both.source, VM)
+    if not running:
+        pause(both.source, VM)
+
+    await both.source.migrate(VM, both.uri, T)
+
+    assert await both.source.list(T) == {}
+    assert await both.target.list(T) == {VM: VmState.RUNNING if running else VmState.PAUSED}
+    assert not await both.source.is_migrating(VM, T)
+
+
+async def test_one_job_at_a_time(pair: Callable[[float], Pair]) -> None:
+    """A second migration of a domain is Busy, and does not disturb the first; meanwhile it is paused at the target."""
+    both = pair(0.2)
+    await both.source.start_paused(VM, XML, T)
+    resume(both.source, VM)
+    first = asyncio.create_task(both.source.migrate(VM, both.uri, T))
+    await asyncio.sleep(0.05)
+
+    with pytest.raises(Busy):
+        await both.source.migrate(VM, both.uri, T)
+    assert await both.source.is_migrating(VM, T)
+    assert await both.target.state(VM, T) is VmState.PAUSED
+    await first
+
+    assert await both.target.state(VM, T) is VmState.RUNNING
+
+
+async def test_an_aborted_migration_leaves_the_domain_where_it_was(pair: Callable[[float], Pair]) -> None:
+    """The caller is told Refused; it runs on, nothing of it is at the target; a second abort has nothing to do."""
+    both = pair(5.0)
+    await both.source.start_paused(VM, XML, T)
+    resume(both.source, VM)
+    move = asyncio.create_task(both.source.migrate(VM, both.uri, T))
+    await asyncio.sleep(0.05)
+
+    await both.source.abort_migration(VM, T)
+    with pytest.raises(Refused):
+        await move
+    await both.source.abort_migration(VM, T)
+
+    assert await both.source.list(T) == {VM: VmState.RUNNING}
+    assert await both.target.list(T) == {}
+
+
+async def test_a_target_that_is_not_reached_got_nothing(pair: Callable[[float], Pair]) -> None:
+    """TargetNotReached: the domain runs on, and may be sent elsewhere at once."""
+    both = pair(0.0)
+    await both.source.start_paused(VM, XML, T)
+    resume(both.source, VM)
+    if isinstance(both.target, FakeHypervisor):
+        both.target.unreachable = True
+
+    with pytest.raises(TargetNotReached):
+        await both.source.migrate(VM, "qemu+tcp://h9/system", T)
+
+    assert await both.source.list(T) == {VM: VmState.RUNNING}
+
+
+async def test_a_stopped_domain_keeps_its_definition(hypervisor: RemoteHypervisor) -> None:
+    """shut_down asks, stop ends; both are done already for what is not active, and for what is not there."""
+    await hypervisor.start_paused(VM, XML, T)
+    resume(hypervisor, VM)
+
+    await hypervisor.shut_down(VM, T)
+    await hypervisor.stop(VM, T)
+    await hypervisor.stop(VM, T)
+    await hypervisor.shut_down(vm_uuid(2), T)
+    await hypervisor.stop(vm_uuid(2), T)
+
+    assert await hypervisor.list(T) == {VM: VmState.SHUTOFF}
+
+
+async def test_the_test_driver_refuses_to_migrate(tmp_path: Path) -> None:
+    """What libvirt cannot do is a definite refusal, and the domain is as it was; without a job there is nothing to abort."""
+    hypervisor = LibvirtHypervisor(node_uri(tmp_path))
+    await hypervisor.start_paused(VM, XML, T)
+
+    with pytest.raises(Refused):
+        await hypervisor.migrate(VM, "qemu+tcp://192.0.2.1/system", T)
+    with pytest.raises(Refused):
+        await hypervisor.migrate(vm_uuid(2), "qemu+tcp://192.0.2.1/system", T)
+    await hypervisor.abort_migration(VM, T)
+
+    assert not await hypervisor.is_migrating(VM, T)
+    assert await hypervisor.list(T) == {VM: VmState.PAUSED}
+
+
+@pytest.mark.parametrize(
+    ("uri", "way"),
+    [
+        ("qemu+tcp://10.0.0.2/system", "tcp://10.0.0.2"),
+        ("qemu+tls://ann@h2.example:16514/system?pkipath=/x", "tcp://h2.example"),
+        ("qemu+tcp://[2001:db8::2]:16509/system", "tcp://[2001:db8::2]"),
+        ("qemu:///system", ""),
+    ],
+)
+def test_memory_goes_where_the_targets_uri_points(uri: str, way: str) -> None:
+    """libvirt would take the target's own host name, which may lead nowhere."""
+    assert libvirt_migration.parameters(uri).get(libvirt.VIR_MIGRATE_PARAM_URI, "") == way

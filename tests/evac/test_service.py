@@ -36,7 +36,7 @@ Stub: TypeAlias = "pb_grpc.EvacuationServiceAsyncStub"
 @pytest.fixture
 async def stub(world: World, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
     """A client of a running evacuator."""
-    monkeypatch.setattr(app, "libvirt_factory", lambda: world.make)
+    monkeypatch.setattr(app, "libvirt_factory", lambda **_: world.make)
 
     async def read(_self: FenceAgents, config: Any, timeout_s: float) -> Power:
         return await world.device.read(config, timeout_s)
@@ -241,7 +241,7 @@ async def test_get_list_and_watch(world: World, stub: Stub) -> None:
 
 async def test_an_evacuator_takes_up_what_another_left(world: World, redis_server: RedisServer, monkeypatch: Any) -> None:
     """An unfinished evacuation in the store is run by an evacuator that just starts, without any request."""
-    monkeypatch.setattr(app, "libvirt_factory", lambda: world.make)
+    monkeypatch.setattr(app, "libvirt_factory", lambda **_: world.make)
     config = replace(CONFIG, proof=type(CONFIG.proof).NONE)
     await world.cluster(config=config)
     await world.vms(seen(0))

@@ -146,7 +146,14 @@ class World:
         return [host_id for host_id, fake in self.fakes.items() if fake.domains.get(vm_id) is VmState.RUNNING]
 
     def fake(self, host_id: str) -> FakeHypervisor:
-        return self.fakes.setdefault(host_id, FakeHypervisor())
+        return made(self.fakes, host_id)
+
+
+def made(fakes: dict[str, FakeHypervisor], host_id: str) -> FakeHypervisor:
+    """The hypervisor of a host; it finds the others by their URIs."""
+    if host_id not in fakes:
+        fakes[host_id] = FakeHypervisor(at=lambda uri: made(fakes, uri.removeprefix("test:///")))
+    return fakes[host_id]
 
 
 @asynccontextmanager
@@ -158,7 +165,7 @@ async def world_of_fakes(store: Store) -> AsyncIterator[World]:
         store=store,
         agent=agent,
         agent_port=await agent.start(),
-        make=lambda uri: fakes.setdefault(uri.removeprefix("test:///"), FakeHypervisor()),
+        make=lambda uri: made(fakes, uri.removeprefix("test:///")),
         fakes=fakes,
     )
     try:

@@ -185,13 +185,25 @@ async def test_deleted_host_loses_its_session(world: World) -> None:
     assert gone.reason == "CLUSTER_UNKNOWN"
 
 
-async def test_drain_is_not_in_this_release(world: World) -> None:
-    """UNIMPLEMENTED with a reason of its own, in both calls."""
+async def test_s14_drain_takes_the_host_out_of_service_and_names_its_journal(world: World) -> None:
+    """Start is idempotent and takes over a new stop_vms; cancel gives the host back; both are on record."""
     await world.create(["h1"], enable=False)
-    start = await refused(world.operator.StartHostDrain(cs.StartHostDrainRequest(cluster_id=CLUSTER, host_id="h1")))
-    cancel = await refused(world.operator.CancelHostDrain(cs.CancelHostDrainRequest(cluster_id=CLUSTER, host_id="h1")))
+    host: dict[str, Any] = {"cluster_id": CLUSTER, "host_id": "h1"}
+    first = (await world.operator.StartHostDrain(cs.StartHostDrainRequest(**host))).host
+    again = (await world.operator.StartHostDrain(cs.StartHostDrainRequest(**host, stop_vms=True))).host
+    stale = await refused(world.operator.StartHostDrain(cs.StartHostDrainRequest(**host, etag=first.etag)))
+    record = await world.store.hosts.get(CLUSTER, "h1")
+    ended = (await world.operator.CancelHostDrain(cs.CancelHostDrainRequest(**host))).host
+    busy = await refused(world.operator.StartHostDrain(cs.StartHostDrainRequest(**host)))
+    nobody = await refused(world.operator.StartHostDrain(cs.StartHostDrainRequest(cluster_id=CLUSTER, host_id="h9")))
 
-    assert [(e.code, e.reason) for e in (start, cancel)] == [("UNIMPLEMENTED", "DRAIN_NOT_SUPPORTED")] * 2
+    assert first.in_maintenance and first.drain_id == again.drain_id != ""
+    assert record.drain_stop
+    assert not ended.in_maintenance
+    assert (await world.store.evacuations.get(CLUSTER, first.drain_id)).cancel_requested
+    assert [each.reason for each in (stale, busy, nobody)] == ["ETAG_MISMATCH", "HOST_BUSY", "HOST_UNKNOWN"]
+    acts = [event.detail["act"] for event in await world.store.events.read(CLUSTER, 0) if event.kind == "operator_act"]
+    assert acts[-6:-4] == ["StartHostDrain", "StartHostDrain"] and "CancelHostDrain" in acts
 
 
 async def test_pages(world: World) -> None:

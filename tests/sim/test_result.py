@@ -85,7 +85,7 @@ def test_an_open_outcome_is_empty() -> None:
 def test_refused_acts_stand_among_the_events() -> None:
     """An act that was refused is an event of type `refused`, in the order of time."""
     logged = [Logged(t=5.0, kind="alarm", detail={"reason": "FLAPPING"})]
-    told = result.events(small(), logged, [{"t": 2.0, "do": "drain", "reason": "DRAIN_NOT_SUPPORTED", "message": ""}])
+    told = result.events(small(), logged, [{"t": 2.0, "do": "drain", "reason": "HOST_BUSY", "message": ""}])
 
     assert [event["type"] for event in told] == ["refused", "alarm"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sim.scenes import raw
-from vmha.errors import Unsupported
+from vmha.errors import Aborted
 from vmha.sim import scenario, timeline
 from vmha.sim.history import Fact, History, Refused
 from vmha.sim.scenario import Act
@@ -32,7 +32,7 @@ class FakeWorld:
         self.done.append((self.t, act.do))
         if act.do == "drain":
             await asyncio.sleep(self._slow_s)
-            raise Unsupported("DRAIN_NOT_SUPPORTED", "not in this release")
+            raise Aborted("HOST_BUSY", "another drain is being ended")
         if act.do == "vm_migrate":
             raise Refused("NOT_RUNNING", "it does not run")
         if act.do == "vm_pause":
@@ -71,7 +71,7 @@ def test_a_refused_act_is_told_with_its_reason() -> None:
     )
 
     assert [refusal.event() for refusal in refused] == [
-        {"t": 5.0, "do": "drain", "host": "h2", "reason": "DRAIN_NOT_SUPPORTED", "message": "not in this release"},
+        {"t": 5.0, "do": "drain", "host": "h2", "reason": "HOST_BUSY", "message": "another drain is being ended"},
         {"t": 4.0, "do": "vm_migrate", "vm": "vm1", "host": "h2", "reason": "NOT_RUNNING", "message": "it does not run"},
     ]
 

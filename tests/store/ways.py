@@ -60,11 +60,11 @@ async def planned(store: Store, vm_ids: list[str]) -> Evacuation:
     return Evacuation(store, incident, incarnations, entries)
 
 
-async def whole_way(store: Store) -> str:
-    """Everything that leaves a key: an evacuation that ended, one under way, a plan, a migration, a suspicion, a group, votes.
+async def whole_way(store: Store) -> set[str]:
+    """Everything that leaves a key: an evacuation that ended, one under way, a drain, a plan, a migration, a suspicion, a group.
 
     Returns:
-        The evacuation under way.
+        The evacuation and the drain under way.
     """
     way = await planned(store, ["v1"])
     claimed = await way.claim(way.entries[0])
@@ -86,4 +86,5 @@ async def whole_way(store: Store) -> str:
     await store.events.append(C, "alarm", {"reason": "FLAPPING"})
     down = await confirm_down(store, C, "h2")
     await store.evacuations.start(C, down.incident_id, "h2", down.fence_epoch, down.incarnation, 0)
-    return down.incident_id
+    drain = await store.hosts.drain(C, "h3", "11111111-1111-4111-8111-111111111111", False, None)
+    return {down.incident_id, drain.drain_id}

@@ -179,7 +179,7 @@ def _read(handle: Any) -> Domain | None:
         state = vm_state(number)
         named = _REASONS.get(number, ())
         why = named[reason] if 0 <= reason < len(named) else ""
-        if number == libvirt.VIR_DOMAIN_PAUSED and why in {"user", "starting_up"} and not _has_run(handle):
+        if number == libvirt.VIR_DOMAIN_PAUSED and why in {"user", "starting_up"} and not (_has_run(handle) or _came_in(handle)):
             state = VmState.AWAITING_ADMISSION
         return Domain(
             vm_id=handle.UUIDString(),
@@ -225,3 +225,13 @@ def _has_run(handle: Any) -> bool:
             return True
         raise
     return any(vcpu[2] >= NEVER_RAN_NS for vcpu in vcpus)
+
+
+def _came_in(handle: Any) -> bool:
+    """Whether it arrived by a live migration, and its user had paused it: it ran where it came from."""
+    flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+    try:
+        last = handle.jobStats(flags)
+    except libvirt.libvirtError:
+        return False  # a driver without jobs, or a domain that is going: as if nothing were known of it
+    return bool(last.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)

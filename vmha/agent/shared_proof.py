@@ -1,4 +1,4 @@
-"""Proof that a directory called shared is: another host writes there (S13, docs/decisions/021). Pure.
+"""Proof that a directory called shared is: another host writes there (S13, docs/decisions/023). Pure.
 
 A token alone proves nothing, since a disk that was cloned carries it along. So each host also keeps a stamp there, and counts it
 up at each look. A host that sees another's stamp move, or appear, while it looks on, knows that both write to one storage. It

@@ -1,4 +1,4 @@
-"""`vmha evacuation`: list, show, watch, plan, cancel."""
+"""`vmha evacuation`: list, show, watch, plan, cancel. Drains are listed and followed as well."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GIVE_UP_AFTER: Final = 60
 def list_(
     context: typer.Context, host: Annotated[str, typer.Option(help="Only those of this host.", show_default=False)] = ""
 ) -> None:
-    """List the evacuations of a cluster, the newest first."""
+    """List the evacuations and drains of a cluster, the newest first."""
 
     async def work(connection: Connection) -> None:
         cluster_id = await connection.cluster_id()
@@ -45,7 +45,7 @@ def list_(
             lambda token: ev.ListEvacuationsRequest(cluster_id=cluster_id, host_id=host, page_size=500, page_token=token),
             "evacuations",
         )
-        columns = ("STARTED (UTC)", "HOST", "STATE", "REASON", "PROOF", "VMS", "MOVED", "PENDING", "FAILED", "ID")
+        columns = ("STARTED (UTC)", "KIND", "HOST", "STATE", "REASON", "PROOF", "VMS", "MOVED", "PENDING", "FAILED", "ID")
         rows_or_json(connection, found, "evacuations", columns, _row)
 
     execute(context, work)
@@ -56,7 +56,7 @@ def show(context: typer.Context, evacuation: NewestArgument = "") -> None:
     """Show an evacuation with each of its VMs."""
 
     async def work(connection: Connection) -> None:
-        answer = await _get(connection, await connection.cluster_id(), evacuation)
+        answer = await get(connection, await connection.cluster_id(), evacuation)
         if connection.options.json:
             output.json_document(output.as_dict(answer))
             return
@@ -84,13 +84,13 @@ def watch(context: typer.Context, evacuation: NewestArgument = "") -> None:
 
     async def work(connection: Connection) -> Exit:
         cluster_id = await connection.cluster_id()
-        answer = await _get(connection, cluster_id, evacuation)
+        answer = await get(connection, cluster_id, evacuation)
         with progress.choose(json=connection.options.json) as display:
             display.known(answer.evacuation, list(answer.vms))
-            last = await _follow(connection, answer.evacuation, display)
+            last = await follow(connection, answer.evacuation, display)
         if not connection.options.json:
             output.line(progress.summary(last))
-        return _exit(last)
+        return exit_of(last)
 
     execute(context, work)
 
@@ -134,7 +134,12 @@ def cancel(
     execute(context, work)
 
 
-async def _get(connection: Connection, cluster_id: str, evacuation_id: str) -> ev.GetEvacuationResponse:
+async def get(connection: Connection, cluster_id: str, evacuation_id: str) -> ev.GetEvacuationResponse:
+    """An evacuation or drain with its VMs; empty: the newest.
+
+    Raises:
+        NotFound: EVACUATION_UNKNOWN.
+    """
     if not evacuation_id:
         request = ev.ListEvacuationsRequest(cluster_id=cluster_id, page_size=1)
         page = await connection.ask(connection.evacuations.ListEvacuations, request)
@@ -145,7 +150,7 @@ async def _get(connection: Connection, cluster_id: str, evacuation_id: str) -> e
     return await connection.ask(connection.evacuations.GetEvacuation, wanted)
 
 
-async def _follow(connection: Connection, evacuation: ev.Evacuation, display: Display) -> ev.Evacuation:
+async def follow(connection: Connection, evacuation: ev.Evacuation, display: Display) -> ev.Evacuation:
     """Show events to the end; resumes where it was when the evacuator goes away and comes back.
 
     Raises:
@@ -172,12 +177,15 @@ async def _follow(connection: Connection, evacuation: ev.Evacuation, display: Di
 
 
 def _proof(evacuation: ev.Evacuation) -> str:
+    if evacuation.kind == ev.EVACUATION_KIND_DRAIN:
+        return "-"
     return output.name_of(ev.ProofKind, evacuation.proof).lower() if evacuation.proof else "none yet"
 
 
 def _row(evacuation: ev.Evacuation) -> tuple[object, ...]:
     return (
         output.time_of(evacuation.start_time),
+        "drain" if evacuation.kind == ev.EVACUATION_KIND_DRAIN else "evacuation",
         evacuation.host_id,
         output.name_of(ev.EvacuationState, evacuation.state),
         evacuation.reason,
@@ -190,7 +198,8 @@ def _row(evacuation: ev.Evacuation) -> tuple[object, ...]:
     )
 
 
-def _exit(evacuation: ev.Evacuation) -> Exit:
+def exit_of(evacuation: ev.Evacuation) -> Exit:
+    """The exit code that tells of its end."""
     failed = evacuation.failed_count or evacuation.state in {
         ev.EVACUATION_STATE_PARTIALLY_FAILED,
         ev.EVACUATION_STATE_FAILED,

@@ -90,7 +90,7 @@ def maintenance(
         else:
             end = cs.EndHostMaintenanceRequest(cluster_id=cluster_id, host_id=host)
             changed = (await connection.ask(clusters.EndHostMaintenance, end)).host
-        _tell(connection, changed, f"maintenance is {switch}")
+        tell(connection, changed, f"maintenance is {switch}")
         return None
 
     execute(context, work)
@@ -122,7 +122,7 @@ def confirm_off(
             comment=comment,
         )
         changed = (await connection.ask(connection.clusters.ConfirmHostOff, request)).host
-        _tell(connection, changed, f"recorded as powered off (fence epoch {epoch})")
+        tell(connection, changed, f"recorded as powered off (fence epoch {epoch})")
         return None
 
     execute(context, work)
@@ -152,7 +152,8 @@ def _row(host: host_pb2.Host) -> tuple[object, ...]:
     return host.host_id, _state(host), host.state_reason, since, agent, vcpus, memory, host.config.rack
 
 
-def _tell(connection: Connection, host: host_pb2.Host, done: str) -> None:
+def tell(connection: Connection, host: host_pb2.Host, done: str) -> None:
+    """Say what was done to a host, or print it for programs."""
     if connection.options.json:
         output.json_document(output.as_dict(host))
     else:
@@ -174,6 +175,7 @@ def _print(connection: Connection, host: host_pb2.Host) -> None:
             ("since (UTC)", output.time_of(host.state_time)),
             ("agent", "connected" if host.agent_connected else "not connected"),
             ("maintenance", "yes" if host.in_maintenance else "no"),
+            ("drain", host.drain_id or "none"),
             ("incident", host.incident_id or "none"),
             ("incarnation", host.incarnation),
             ("fence epoch", host.fence_epoch),

@@ -14,6 +14,7 @@ from vmha.cli import (
     apply_command,
     cluster_commands,
     doctor_command,
+    drain_command,
     evacuation_commands,
     event_commands,
     host_commands,
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_commands.app, name="cluster")
+host_commands.app.command()(drain_command.drain)
 app.add_typer(host_commands.app, name="host")
 app.add_typer(vm_commands.app, name="vm")
 app.add_typer(evacuation_commands.app, name="evacuation")

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -71,11 +72,11 @@ def search_path(settings: EvacSettings, environment: Mapping[str, str] = os.envi
     return os.pathsep.join([*(str(folder) for folder in settings.fence_agent_dirs), environment.get("PATH", "")])
 
 
-def libvirt_factory() -> HypervisorFactory:
+def libvirt_factory(*, unsafe: bool = False) -> HypervisorFactory:
     """The real hypervisors. libvirt is loaded only here: simulated ones need none."""
     from vmha.evac.libvirt_hypervisor import LibvirtHypervisor  # noqa: PLC0415
 
-    return LibvirtHypervisor
+    return partial(LibvirtHypervisor, unsafe=unsafe)
 
 
 async def run(
@@ -100,7 +101,7 @@ async def run(
         stack.push_async_callback(store.close)
         admission = GrpcAdmission(settings.tls)
         stack.push_async_callback(admission.close)
-        hypervisors = Hypervisors(libvirt_factory())
+        hypervisors = Hypervisors(libvirt_factory(unsafe=settings.migrate_unsafe))
         stack.callback(hypervisors.close)
         metrics = Metrics()
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
@@ -138,7 +139,11 @@ class Evacuator:
 
 def _ways(settings: EvacSettings) -> RunnerSettings:
     return RunnerSettings(
-        runner_ttl_s=settings.runner_ttl_s, pending_retry_s=settings.pending_retry_s, drain_s=settings.drain_grace_s
+        runner_ttl_s=settings.runner_ttl_s,
+        pending_retry_s=settings.pending_retry_s,
+        drain_s=settings.drain_grace_s,
+        migrate_timeout_s=settings.migrate_timeout_s,
+        stop_grace_s=settings.stop_grace_s,
     )
 
 

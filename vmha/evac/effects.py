@@ -1,4 +1,4 @@
-"""What an evacuation orders: the output of `vmha.evac.workflow`, executed by `vmha.evac.runner`.
+"""What an evacuation or a drain orders: the output of `workflow` and `drain`, executed by `vmha.evac.runner`.
 
 Effects that write (AdvanceState, JournalVm) are done in order before anything else; the others are operations: each
 runs beside the rest, writes its own step to the journal, and comes back as exactly one event.
@@ -109,8 +109,58 @@ class JournalVm:
     alarm: AlarmReason | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtHost:
+    """Of a drain: see whether its host is there. -> HostLooked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDrain:
+    """Find targets for these entries, and for VMs of the host that are not `known`; journal them. -> PlanMade."""
+
+    entries: tuple[VmEntry, ...] = ()
+    known: frozenset[str] = frozenset()
+    not_answering: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateVm:
+    """Lock it, write down where it goes, migrate it live. MigrationBegun comes on the way.
+
+    -> VmMigrated, MigrationRefused, StartHeld, TargetLost, OutcomeUnknown, ClaimLost.
+    """
+
+    entry: VmEntry
+    target_host_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectMigration:
+    """Look at both hosts. -> VmMigrated, MigrationUnderWay, MigrationRefused, StartHeld, OutcomeUnknown, ClaimLost."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortMigration:
+    """Have it stay on its host, if it is not too late. Answers nothing: who waits for the migration learns of its end."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopVm:
+    """Shut it down, with force after a while. -> VmStopped, StopRefused, StartHeld, OutcomeUnknown, ClaimLost."""
+
+    entry: VmEntry
+
+
 Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm
 Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
+DrainOperation = LookAtHost | PlanDrain | MigrateVm | InspectMigration | StopVm
+DrainEffect = AbortMigration | AdvanceState | JournalVm | DrainOperation
+AnyOperation = Operation | DrainOperation
+AnyEffect = Effect | DrainEffect
 
 ANSWERS: Mapping[type, frozenset[type]] = {
     ClaimVm: frozenset({ev.VmClaimed, ev.ClaimLost, ev.TargetLost, ev.StartHeld, ev.VmInspected}),
@@ -121,3 +171,12 @@ ANSWERS: Mapping[type, frozenset[type]] = {
     WithdrawVm: frozenset({ev.StartRefused, ev.VmInspected, ev.OutcomeUnknown, ev.ClaimLost}),
 }
 """The machine's table: what may come back of each operation on a VM."""
+
+DRAIN_ANSWERS: Mapping[type, frozenset[type]] = {
+    MigrateVm: frozenset({ev.VmMigrated, ev.MigrationRefused, ev.StartHeld, ev.TargetLost, ev.OutcomeUnknown, ev.ClaimLost}),
+    InspectMigration: frozenset(
+        {ev.VmMigrated, ev.MigrationUnderWay, ev.MigrationRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}
+    ),
+    StopVm: frozenset({ev.VmStopped, ev.StopRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}),
+}
+"""The same of a drain's machine."""

@@ -1,4 +1,4 @@
-"""What happens to an evacuation: the input of `vmha.evac.workflow`. Whatever an event tells is in the journal already."""
+"""What happens to an evacuation or a drain: input of `workflow` and `drain`. Whatever is told here is in the journal already."""
 
 from __future__ import annotations
 
@@ -46,11 +46,13 @@ class PlanMade:
     Attributes:
         entries: In journal form. One that is claimed already keeps its present owner in `target_host_id`.
         targets: vm_id -> the host to start it on; only for VMs that have one.
+        stops: Of a drain: VMs that cannot be migrated, and are to be stopped.
     """
 
     entries: tuple[VmEntry, ...]
     targets: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, int] = field(default_factory=dict)
+    stops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,61 @@ class CancelRequested:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLooked:
+    """Of a drain: whether VMs can leave its host, or why not; and what the operator wishes now."""
+
+    present: bool
+    stop_vms: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmMigrated:
+    """It runs on the target, or is paused there as it was, and the target owns it; the entry is settled."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationBegun:
+    """Nothing but a word on the way: where it is going stands in the journal."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationUnderWay:
+    """Its host still sends it."""
+
+    vm_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationRefused:
+    """It stayed on its host, and both hosts were looked at: nothing of it is on its way."""
+
+    vm_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmStopped:
+    """It was shut down; the entry is settled."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRefused:
+    """It could not be stopped, and runs on."""
+
+    vm_id: str
+    message: str
+
+
 Event = (
     Restored
     | ProofGiven
@@ -182,4 +239,11 @@ Event = (
     | VmInspected
     | OperatorConfirmed
     | CancelRequested
+    | HostLooked
+    | VmMigrated
+    | MigrationBegun
+    | MigrationUnderWay
+    | MigrationRefused
+    | VmStopped
+    | StopRefused
 )

@@ -35,6 +35,14 @@ class LockHeld(Refused):
     """Refused because the VM's storage is locked: its old host is alive."""
 
 
+class TargetNotReached(Refused):
+    """A migration was refused because its host does not reach the target: nothing was sent there."""
+
+
+class Busy(HypervisorError):
+    """Somebody else's job has the domain, as a live migration that another one began: nothing was done."""
+
+
 class OutcomeUnknown(HypervisorError):
     """It gave no answer in time, or the connection broke: nobody knows how far it came."""
 
@@ -70,6 +78,36 @@ class RemoteHypervisor(Protocol):
 
     async def list(self, timeout_s: float) -> Mapping[str, VmState]:
         """Every domain that is defined or active, by UUID."""
+        ...
+
+    async def migrate(self, vm_id: str, target_uri: str, timeout_s: float) -> None:
+        """Moves an active domain live, with its definition: it runs at the target then, or is paused there as it was here.
+
+        It goes on when the answer is lost: `is_migrating`, and a look at both hosts, tell what becomes of it.
+
+        Args:
+            target_uri: The target's libvirt, as this host reaches it; its host is where the memory goes.
+
+        Raises:
+            Refused: It stays here; the target drops what it got by itself. TargetNotReached: it got nothing.
+            Busy: Another job has it.
+        """
+        ...
+
+    async def is_migrating(self, vm_id: str, timeout_s: float) -> bool:
+        """Whether a job has the domain that may move it away from here."""
+        ...
+
+    async def abort_migration(self, vm_id: str, timeout_s: float) -> None:
+        """Ends the migration away from here; the domain runs on. Without one nothing happens."""
+        ...
+
+    async def shut_down(self, vm_id: str, timeout_s: float) -> None:
+        """Asks the guest to power off; it may not listen. Nothing happens to one that is not active."""
+        ...
+
+    async def stop(self, vm_id: str, timeout_s: float) -> None:
+        """Ends the guest and leaves its definition; verified not active when it returns."""
         ...
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +18,9 @@ import libvirt
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
 from vmha.domain_xml import root_file
 from vmha.errors import InvalidField
+from vmha.evac import libvirt_migration
 from vmha.evac.hypervisor import LOCK_ERROR, LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.evac.libvirt_migration import unless
 from vmha.evac.libvirt_storage import copy_image
 from vmha.libvirt_domains import find_domain, undefine, vm_state
 from vmha.libvirt_events import start_libvirt_events
@@ -34,14 +37,20 @@ _REMOTE = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
 
 
 class LibvirtHypervisor:
-    """One host's libvirt: one connection, shared by its threads, made again when it is dead."""
+    """One host's libvirt: one connection, shared by its threads, made again when it is dead.
 
-    def __init__(self, uri: str, *, threads: int = 4) -> None:
+    Args:
+        unsafe: Migrate also where libvirt cannot see that the disks lie on shared storage.
+    """
+
+    def __init__(self, uri: str, *, threads: int = 4, unsafe: bool = False) -> None:
         start_libvirt_events()
-        self._uri = uri
+        self._uri, self._unsafe = uri, unsafe
         # The test driver cannot create paused; it executes nothing either.
         self._is_test = urlsplit(uri).scheme.split("+")[0] == "test"
         self._bulkhead = Bulkhead(f"libvirt {_shown(uri)}", size=threads)
+        # A migration keeps its thread for minutes: looks and aborts need others.
+        self._movers = Bulkhead(f"migrations {_shown(uri)}", size=threads)
         self._connection: Any = None
         self._opening = asyncio.Lock()
 
@@ -69,10 +78,32 @@ class LibvirtHypervisor:
         """Every domain."""
         return await self._ask(lambda c: {d.UUIDString(): _state_of(d) for d in c.listAllDomains()}, timeout_s)
 
+    async def migrate(self, vm_id: str, target_uri: str, timeout_s: float) -> None:
+        """Moves it live."""
+        move = partial(libvirt_migration.migrate, vm_id=vm_id, target_uri=target_uri, unsafe=self._unsafe)
+        await self._ask(move, timeout_s, self._movers)
+
+    async def is_migrating(self, vm_id: str, timeout_s: float) -> bool:
+        """Whether a job has it."""
+        return await self._ask(lambda c: libvirt_migration.is_migrating(c, vm_id), timeout_s)
+
+    async def abort_migration(self, vm_id: str, timeout_s: float) -> None:
+        """Ends its migration."""
+        await self._ask(lambda c: libvirt_migration.abort(c, vm_id), timeout_s)
+
+    async def shut_down(self, vm_id: str, timeout_s: float) -> None:
+        """Asks the guest."""
+        await self._ask(lambda c: libvirt_migration.shut_down(c, vm_id), timeout_s)
+
+    async def stop(self, vm_id: str, timeout_s: float) -> None:
+        """Ends the guest."""
+        await self._ask(lambda c: libvirt_migration.stop(c, vm_id), timeout_s)
+
     def close(self) -> None:
         """Lets go; libvirt closes the connection when the last thread is done with it."""
         self._connection = None
         self._bulkhead.close()
+        self._movers.close()
 
     def _start(self, connection: Any, vm_id: str, domain_xml: str) -> VmState:
         try:
@@ -99,10 +130,10 @@ class LibvirtHypervisor:
         # A managed save on this host would be a stale memory image of the VM: boot, whatever lies there.
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_FORCE_BOOT)
 
-    async def _ask(self, question: Callable[[Any], T], timeout_s: float) -> T:
+    async def _ask(self, question: Callable[[Any], T], timeout_s: float, crew: Bulkhead | None = None) -> T:
         connection = await self._opened(min(timeout_s, OPEN_TIMEOUT_S))
         try:
-            return await self._bulkhead.run(lambda: question(connection), timeout_s)
+            return await (crew or self._bulkhead).run(lambda: question(connection), timeout_s)
         except CallNotMade as error:
             raise NotReached(str(error)) from error
         except CallLost as error:
@@ -197,19 +228,11 @@ def _remove(connection: Any, vm_id: str) -> None:
     if domain is None:
         return
     if domain.isActive():
-        _unless_done(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
+        unless(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)
     if domain.isPersistent():
         undefine(domain)
     if (left := _state_of(find_domain(connection, vm_id))) is not VmState.ABSENT:
         raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
-
-
-def _unless_done(act: Callable[[], object], done_code: int) -> None:
-    try:
-        act()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in {done_code, libvirt.VIR_ERR_NO_DOMAIN}:
-            raise
 
 
 def _raise_when_broken(connection: Any, error: libvirt.libvirtError) -> None:

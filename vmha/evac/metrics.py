@@ -45,14 +45,14 @@ class Metrics:
         if entry.step is VmStep.SETTLED:
             self._outcomes.labels(entry.outcome.value).inc()
 
-    def operated(self, operation: fx.Operation, event: ev.Event, duration_s: float) -> None:
+    def operated(self, operation: fx.AnyOperation, event: ev.Event, duration_s: float) -> None:
         """An operation ended."""
         self._durations.labels(type(operation).__name__, type(event).__name__).observe(duration_s)
         if isinstance(event, ev.ProofGiven):
             self._proofs.labels(event.kind.value).inc()
         elif isinstance(event, ev.ProofDenied):
             self._proofs.labels(event.reason).inc()
-        elif isinstance(event, ev.VmVerified):
+        elif isinstance(event, ev.VmVerified | ev.VmMigrated | ev.VmStopped):
             self.settled(event.entry)
         elif isinstance(event, ev.PlanMade):
             for entry in event.entries:

@@ -24,6 +24,7 @@ from vmha.evac import events as ev
 from vmha.evac import planner
 from vmha.evac.admission import Admission, AgentNotReached
 from vmha.evac.fencing import FenceDevice
+from vmha.evac.going import Went, where_it_went
 from vmha.evac.hypervisor import HypervisorError, LockHeld, NotReached, OutcomeUnknown, Refused, RemoteHypervisor
 from vmha.evac.placement import refusal
 from vmha.evac.proof import Case, prove
@@ -85,7 +86,7 @@ class Operations:
             fx.WithdrawVm: self._withdraw,
         }
 
-    async def run(self, operation: fx.Operation) -> ev.Event:
+    async def run(self, operation: fx.AnyOperation) -> ev.Event:
         """Does it. Raises VmhaError when the store refuses or does not answer."""
         try:
             return await self._ways[type(operation)](operation)
@@ -250,7 +251,7 @@ class Operations:
         if error.reason == "VM_RUNS_ON_TARGET":
             return ev.VmInspected(vm_id=entry.vm_id, state=VmState.RUNNING)
         if error.reason == "VM_MIGRATING":
-            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_MIGRATING, message=error.message)
+            return await self._look_where_it_went(entry, error)
         if error.reason == "VM_MIGRATED_AWAY":
             reason = VmReason.VM_MIGRATED_AWAY
             return ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=reason, message=error.message)
@@ -261,6 +262,17 @@ class Operations:
             return gone
         # The same owner under another epoch: it was planned on an older record.
         return ev.TargetLost(vm_id=entry.vm_id, message=error.message)
+
+    async def _look_where_it_went(self, entry: VmEntry, error: Aborted) -> ev.Event:
+        vm, host = await self._vm(entry.vm_id), await self._host(error.metadata["host_id"], max_age_s=HOST_AGE_S)
+        # What a host has said itself it takes back itself.
+        if vm is not None and host is not None and error.metadata["state"] == "ON_ITS_WAY":
+            parts = (self._store, self.stored, self._evacuation, self._runner, vm, host, self._hypervisor(host))
+            went = await where_it_went(*parts)
+            if went is not Went.UNKNOWN:
+                again = ev.TargetLost(vm_id=entry.vm_id, message=f"it was on its way to {host.host_id}, and that host was asked")
+                return planner.lost(self._evacuation, entry, await self._vm(entry.vm_id)) or again
+        return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_MIGRATING, message=error.message)
 
     async def _start(self, operation: fx.StartVm) -> ev.Event:
         entry = operation.entry
@@ -371,7 +383,7 @@ def _is_away(error: BaseException) -> bool:
     return isinstance(error, Unavailable) and error.reason != "SAFE_MODE"
 
 
-def _answer_to(operation: fx.Operation, error: HypervisorError) -> ev.Event:
+def _answer_to(operation: fx.AnyOperation, error: HypervisorError) -> ev.Event:
     assert isinstance(operation, fx.StartVm | fx.AdmitVm | fx.VerifyVm | fx.InspectVm | fx.WithdrawVm)
     vm_id, message = operation.entry.vm_id, str(error)
     if isinstance(operation, fx.StartVm):

@@ -142,8 +142,8 @@ def live_cpu(vm: Wants, host: Kind) -> HostRefusal | None:
 
 PAIR_RULES: tuple[PairRule, ...] = (aggregate, operating_system, shared_storage, tpm_state, cpu_model, machine, hugepages)
 """Of a start elsewhere; the order in which an operator would ask."""
-LIVE_PAIR_RULES: tuple[PairRule, ...] = (aggregate, operating_system, shared_storage, cpu_model, live_cpu, machine, hugepages)
-"""Of a live migration, which carries the TPM's state along."""
+LIVE_PAIR_RULES: tuple[PairRule, ...] = (*PAIR_RULES, live_cpu)
+"""Of a live migration."""
 REASON_OF = {
     HostRefusal.AGGREGATE_DIFFERS: VmReason.AGGREGATE_EMPTY,
     HostRefusal.OS_VERSION_DIFFERS: VmReason.OS_VERSION_DIFFERS,

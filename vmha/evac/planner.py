@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vmha.evac.events import ClaimLost, PlanMade
-from vmha.evac.pair_rules import LIVE_PAIR_RULES
-from vmha.evac.placement import TAKES_ROOM, Demand, Placement, Rooms, measure, place
+from vmha.evac.placement import Demand, Placement, Rooms, measure, place
 from vmha.evac.reasons import VmReason
-from vmha.evac.rules import LIVE_RULES, Surroundings, Verdict, judge, rebuilt_from, surroundings
+from vmha.evac.rules import Surroundings, judge, rebuilt_from, surroundings
 from vmha.facts import HostFacts
 from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store.records import ClusterSnapshot, EvacuationRecord, VmEntry, VmRecord
@@ -66,9 +65,9 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
             planned.append(ruled)
         elif vm is not None:
             demands[entry.vm_id] = (entry, vm)
-    rooms = _rooms(evacuation.host_id, situation, demands.keys())
+    free = rooms(evacuation.host_id, situation, demands.keys())
     targets: dict[str, str] = {}
-    for placement in place([_demand(entry, vm, around.source) for entry, vm in demands.values()], rooms):
+    for placement in place([_demand(entry, vm, around.source) for entry, vm in demands.values()], free):
         entry, vm = demands[placement.vm_id]
         planned.append(_placed(replace(entry, image=rebuilt_from(vm, around)), vm, placement, situation))
         if placement.host_id:
@@ -80,35 +79,6 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
 def _demand(entry: VmEntry, vm: VmRecord, source: HostFacts | None) -> Demand:
     promised = "" if entry.epoch or entry.outcome is VmOutcome.PENDING else entry.target_host_id
     return Demand(vm_id=vm.vm_id, facts=vm.facts, refused_by=frozenset(entry.attempts), source=source, planned=promised)
-
-
-def plan_drain(
-    host_id: str,
-    situation: Situation,
-    *,
-    refused_by: Mapping[str, frozenset[str]] | None = None,
-    only: frozenset[str] | None = None,
-) -> tuple[list[Placement], dict[str, Verdict]]:
-    """Targets for live migrations of what runs or is paused on a host (S27): placements in order, and VMs that cannot migrate.
-
-    Args:
-        refused_by: vm_id -> hosts to which its migration failed; they are not asked again.
-        only: Of these VMs alone, by vm_id; None: of all. The others stay, for room and groups.
-    """
-    around = surroundings(situation.snapshot, host_id)
-    demands: list[Demand] = []
-    verdicts: dict[str, Verdict] = {}
-    for vm in situation.vms:
-        if vm.owner_host_id != host_id or vm.state not in TAKES_ROOM or (only is not None and vm.vm_id not in only):
-            continue
-        verdict = judge(vm, around, LIVE_RULES)
-        if verdict is not None:
-            verdicts[vm.vm_id] = verdict
-            continue
-        refused = (refused_by or {}).get(vm.vm_id, frozenset())
-        demands.append(Demand(vm_id=vm.vm_id, facts=vm.facts, refused_by=refused, source=around.source))
-    rooms = _rooms(host_id, situation, {demand.vm_id for demand in demands})
-    return place(demands, rooms, LIVE_PAIR_RULES), verdicts
 
 
 def moved(entry: VmEntry) -> VmEntry:
@@ -153,11 +123,14 @@ def _ruled(
     return replace(entry, step=VmStep.PLANNED, outcome=VmOutcome.PENDING, reason=why[0], message=why[1]) if why else None
 
 
-def _rooms(host_id: str, situation: Situation, demanded: Iterable[str]) -> Rooms:
-    """What is free once everybody has what was promised; VMs that are to be placed now hold nothing."""
+def rooms(host_id: str, situation: Situation, demanded: Iterable[str]) -> Rooms:
+    """What is free once everybody has what was promised: planned for a host, or on its way to it.
+
+    VMs that are to be placed now hold nothing. `host_id`: the host that is given up; empty when none is.
+    """
     snapshot, again = situation.snapshot, set(demanded)
     others = {vm.vm_id: vm for vm in situation.vms if vm.vm_id not in again}
-    rooms = measure(
+    free = measure(
         snapshot.hosts.values(),
         others.values(),
         snapshot.cluster.config,
@@ -167,11 +140,11 @@ def _rooms(host_id: str, situation: Situation, demanded: Iterable[str]) -> Rooms
         snapshot.groups,
     )
     for entry in situation.journaled:
-        reserved = entry.step is VmStep.PLANNED and entry.outcome is VmOutcome.OPEN and not entry.epoch
+        reserved = entry.step in {VmStep.PLANNED, VmStep.MIGRATING} and entry.outcome is VmOutcome.OPEN and not entry.epoch
         vm = others.get(entry.vm_id)
         if reserved and vm is not None and vm.owner_host_id != entry.target_host_id:
-            rooms.settle(entry.target_host_id, vm.vm_id, vm.facts)
-    return rooms
+            free.settle(entry.target_host_id, vm.vm_id, vm.facts)
+    return free
 
 
 def _placed(entry: VmEntry, vm: VmRecord, placement: Placement, situation: Situation) -> VmEntry:

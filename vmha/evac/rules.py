@@ -116,14 +116,14 @@ def has_no_device_of_its_host(vm: VmRecord, _: Surroundings) -> Verdict | None:
     """S26: a passed-through device stays in its host."""
     if not vm.facts.has_passthrough:
         return None
-    return _no(VmOutcome.FAILED, VmReason.PASSTHROUGH_DEVICE, "it has a passed-through device, which is in its old host")
+    return _no(VmOutcome.FAILED, VmReason.PASSTHROUGH_DEVICE, "it has a passed-through device, which stays in its host")
 
 
 def tpm_state_is_shared(vm: VmRecord, around: Surroundings) -> Verdict | None:
     """S21: without its state a TPM starts empty, and what it sealed is lost. So a host of which nothing is known shares none."""
     if not vm.facts.has_vtpm or (around.source and around.source.tpm_storage_id):
         return None
-    message = "the state of its TPM is on no storage that its old host was proven to share"
+    message = "the state of its TPM is on no storage that its host was proven to share"
     return _no(VmOutcome.FAILED, VmReason.VTPM_STATE_NOT_SHARED, message)
 
 
@@ -186,8 +186,8 @@ RULES: tuple[Rule, ...] = (
     volumes_are_served,
 )
 """Of an evacuation."""
-LIVE_RULES: tuple[Rule, ...] = (has_no_device_of_its_host, no_disk_is_local)
-"""Of a live migration: whatever runs or is paused there goes, with its TPM's state."""
+LIVE_RULES: tuple[Rule, ...] = (has_no_device_of_its_host, no_disk_is_local, tpm_state_is_shared, resize_is_confirmed)
+"""Of a live migration. Restart policy and pauses do not matter: nothing is started anew."""
 
 
 def judge(vm: VmRecord, around: Surroundings | None = None, rules: tuple[Rule, ...] = RULES) -> Verdict | None:

@@ -1,4 +1,4 @@
-"""Runs one evacuation: gives the workflow its events, executes its effects, and holds the evacuation's lock meanwhile.
+"""Runs one evacuation or drain: gives its machine its events, executes the effects, and holds its lock meanwhile.
 
 A run may end anywhere, by a crash, a lost lock or a store that is away: the journal says how far it came; the next run goes on.
 """
@@ -6,9 +6,9 @@ A run may end anywhere, by a crash, a lost lock or a store that is away: the jou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -16,13 +16,17 @@ from vmha.clock import Clock
 from vmha.errors import NotFound, Unavailable
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
+from vmha.evac.drain import Drain, DrainLimits
+from vmha.evac.drain_operations import DrainOperations, DrainSpans
 from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Edges, Operations
 from vmha.evac.vmwork import Limits
 from vmha.evac.workflow import Workflow
-from vmha.model import ProofKind
+from vmha.model import ClusterConfig, EvacuationKind, ProofKind
 from vmha.store.records import EvacuationRecord
 
+DRAIN_AT_ONCE = 4
+"""VMs that leave one host at a time, at most: they share its network."""
 EVENTS_KEPT = 10_000
 """Bound of the queue between operations and workflow; there are never more operations than VMs."""
 
@@ -33,11 +37,40 @@ class Superseded(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSettings:
-    """How a runner holds its lock, how often VMs without a target are tried again, how long a drain waits; seconds."""
+    """How a runner holds its lock, how often VMs without a target are tried again; seconds.
+
+    Attributes:
+        drain_s: How long a runner that is told to stop waits for what is under way.
+        migrate_timeout_s: How long a live migration may take.
+        stop_grace_s: How long a guest that is shut down may take before it is ended.
+    """
 
     runner_ttl_s: float = 10.0
     pending_retry_s: float = 2.0
     drain_s: float = 10.0
+    migrate_timeout_s: float = 600.0
+    stop_grace_s: float = 60.0
+
+
+class Machine(Protocol):
+    """What decides: `Workflow` or `Drain`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        ...
+
+    def event(self, x: ev.Event, now: float) -> Sequence[fx.AnyEffect]:
+        """Takes an event in."""
+        ...
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        ...
+
+    def tick(self, now: float) -> Sequence[fx.AnyEffect]:
+        """Does what is due."""
+        ...
 
 
 class Runner:
@@ -59,12 +92,19 @@ class Runner:
         self._edges, self._record, self._runner_id = edges, record, runner_id
         self._settings, self._clock, self._metrics, self._written = settings, clock, metrics, written
         self._id = (record.cluster_id, record.evacuation_id)
-        self._operations = Operations(edges, record, runner_id, clock, written)
+        self._operations = self._make_operations()
         self._events: asyncio.Queue[ev.Event | BaseException | None] = asyncio.Queue(EVENTS_KEPT)
-        self._tasks: dict[asyncio.Task[None], fx.Effect] = {}
+        self._tasks: dict[asyncio.Task[None], fx.AnyEffect] = {}
         self._draining = asyncio.Event()
         self._operator_told = False
         self._log = structlog.get_logger("vmha.evac")  # the supervisor has bound cluster, host and incident
+
+    def _make_operations(self) -> Operations:
+        parts = (self._edges, self._record, self._runner_id, self._clock, self._written)
+        if self._record.kind is EvacuationKind.EVACUATION:
+            return Operations(*parts)
+        settings = self._settings
+        return DrainOperations(*parts, DrainSpans(settings.migrate_timeout_s, settings.stop_grace_s), self._put)
 
     async def run(self) -> bool:
         """Runs until the evacuation has ended (True) or the runner was told to drain (False). The lock is held already.
@@ -95,35 +135,47 @@ class Runner:
         self._draining.set()
         self._put(None)
 
-    async def _restore(self) -> Workflow:
+    def _machine(self, config: ClusterConfig) -> Machine:
+        settings = self._settings
+        if self._record.kind is EvacuationKind.DRAIN:
+            return Drain(
+                DrainLimits(
+                    parallel=min(config.parallel, DRAIN_AT_ONCE),
+                    parallel_per_target=config.parallel_per_target,
+                    pending_retry_s=settings.pending_retry_s,
+                    migrate_timeout_s=settings.migrate_timeout_s,
+                )
+            )
+        return Workflow(
+            Limits(
+                parallel=config.parallel,
+                parallel_per_target=config.parallel_per_target,
+                fence_retry_s=config.timers.fence_retry_s,
+                pending_retry_s=settings.pending_retry_s,
+            )
+        )
+
+    async def _restore(self) -> Machine:
         store, cluster_id = self._edges.store, self._record.cluster_id
         cluster = await self._operations.stored(lambda: store.clusters.get(cluster_id))
         record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
         entries = await self._operations.stored(lambda: store.evacuations.entries(*self._id))
         vms = await self._operations.stored(lambda: store.vms.list(cluster_id)) if entries else []
-        config = cluster.config
-        workflow = Workflow(
-            Limits(
-                parallel=config.parallel,
-                parallel_per_target=config.parallel_per_target,
-                fence_retry_s=config.timers.fence_retry_s,
-                pending_retry_s=self._settings.pending_retry_s,
-            )
-        )
+        machine = self._machine(cluster.config)
         priorities = {vm.vm_id: vm.facts.priority for vm in vms}
         if entries:
             self._log.info("evacuation_resumed", state=record.state.value, vms=len(entries))
         self._put(ev.Restored(record=record, entries=tuple(entries), priorities=priorities))
-        return workflow
+        return machine
 
-    async def _work(self, workflow: Workflow) -> bool:
-        while not workflow.ended:
+    async def _work(self, machine: Machine) -> bool:
+        while not machine.ended:
             if self._draining.is_set():
                 await self._finish_steps()
                 return False
-            event = await self._next(workflow.deadline())
+            event = await self._next(machine.deadline())
             now = self._clock.now()
-            effects = workflow.tick(now) if event is None else workflow.event(event, now)
+            effects = machine.tick(now) if event is None else machine.event(event, now)
             for effect in effects:
                 await self._execute(effect)
         return True
@@ -139,7 +191,7 @@ class Runner:
             raise event
         return event
 
-    async def _execute(self, effect: fx.Effect) -> None:
+    async def _execute(self, effect: fx.AnyEffect) -> None:
         match effect:
             case fx.AdvanceState():
                 await self._advance(effect)
@@ -152,6 +204,9 @@ class Runner:
                     task.cancel()
             case fx.Prepare():
                 self._spawn(effect, self._prepare())
+            case fx.AbortMigration(entry=entry):
+                assert isinstance(self._operations, DrainOperations)
+                self._spawn(effect, self._operations.abort(entry))
             case _:
                 self._spawn(effect, self._operate(effect))
 
@@ -172,7 +227,7 @@ class Runner:
         self._record = record
         self._log.info("evacuation", state=record.state.value, reason=record.reason, message=record.message)
 
-    def _spawn(self, effect: fx.Effect, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, effect: fx.AnyEffect, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=type(effect).__name__)
         self._tasks[task] = effect
         task.add_done_callback(self._ended)
@@ -188,7 +243,7 @@ class Runner:
     def _put(self, event: ev.Event | BaseException | None) -> None:
         self._events.put_nowait(event)
 
-    async def _operate(self, operation: fx.Operation) -> None:
+    async def _operate(self, operation: fx.AnyOperation) -> None:
         began = self._clock.now()
         event = await self._operations.run(operation)
         self._metrics.operated(operation, event, self._clock.now() - began)
@@ -220,6 +275,8 @@ class Runner:
         record = await self._edges.store.evacuations.get(*self._id)
         if record.cancel_requested:
             self._put(ev.CancelRequested(reason=record.message))
+        if record.kind is EvacuationKind.DRAIN:
+            return
         try:
             host = await self._edges.store.hosts.get(record.cluster_id, record.host_id)
         except NotFound:

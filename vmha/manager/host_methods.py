@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vmha.errors import PreconditionFailed, Unsupported
+import uuid
+
+from vmha.errors import PreconditionFailed
 from vmha.manager import events as ev
 from vmha.manager.explain import explain_host
 from vmha.manager.operations import Context, Operations, operator_of, version_of
@@ -79,14 +81,22 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         return cs.EndHostMaintenanceResponse(host=await self._operations.host_message(record))
 
     async def StartHostDrain(self, request: cs.StartHostDrainRequest, context: Context) -> cs.StartHostDrainResponse:  # noqa: N802
-        """Not in this release."""
+        """Take a host out of service and move its VMs away (S14)."""
         validate.names_host(request)
-        raise _no_drain()
+        cluster_id, host_id, who = request.cluster_id, request.host_id, operator_of(context)
+        comment = "stopping what cannot be migrated" if request.stop_vms else ""
+        async with self._operations.act(cluster_id, "StartHostDrain", f"{cluster_id}/{host_id}", who, comment):
+            version = version_of(request.etag)
+            record = await self._operations.store.hosts.drain(cluster_id, host_id, str(uuid.uuid4()), request.stop_vms, version)
+        return cs.StartHostDrainResponse(host=await self._operations.host_message(record))
 
     async def CancelHostDrain(self, request: cs.CancelHostDrainRequest, context: Context) -> cs.CancelHostDrainResponse:  # noqa: N802
-        """Not in this release."""
+        """End it."""
         validate.names_host(request)
-        raise _no_drain()
+        cluster_id, host_id = request.cluster_id, request.host_id
+        async with self._operations.act(cluster_id, "CancelHostDrain", f"{cluster_id}/{host_id}", operator_of(context)):
+            record = await self._operations.store.hosts.undrain(cluster_id, host_id, version_of(request.etag))
+        return cs.CancelHostDrainResponse(host=await self._operations.host_message(record))
 
     async def ConfirmHostOff(self, request: cs.ConfirmHostOffRequest, context: Context) -> cs.ConfirmHostOffResponse:  # noqa: N802
         """An operator's word that a host is off (design section 5.3, rung 3)."""
@@ -104,7 +114,3 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         """Why a host is in its state (B5)."""
         validate.names_host(request)
         return cs.ExplainHostResponse(explanation=await explain_host(self._operations, request.cluster_id, request.host_id))
-
-
-def _no_drain() -> Unsupported:
-    return Unsupported("DRAIN_NOT_SUPPORTED", "This release does not drain hosts; StartHostMaintenance moves nothing.")

@@ -96,6 +96,7 @@ def ownership_updates(
 
 
 def _wanted(record: VmRecord) -> VmState:
-    # Of a VM that left by a live migration nobody knows where it runs, and one that another host executes runs there (R22).
-    elsewhere = record.reason == "MIGRATED_AWAY" or (record.seen_on and record.seen_state is not VmState.ABSENT)
+    # Of a VM that left by a live migration nobody knows where it runs; one that another host executes, or may, runs there (R22).
+    seen = record.seen_on and record.seen_state is not VmState.ABSENT
+    elsewhere = record.reason == "MIGRATED_AWAY" or seen or record.moving_to
     return VmState.UNSPECIFIED if elsewhere else record.desired_state

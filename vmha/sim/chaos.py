@@ -317,6 +317,25 @@ class _Maker:
         if self.rng.random() < 0.7:
             self._add(at + self._length(), "maintenance_off", host=name)
 
+    def drain(self, at: float) -> None:
+        """A host is emptied, and something happens to it or to where its VMs go."""
+        name = self._host_name()
+        self._add(at, "drain", host=name)
+        match self.rng.choice(("none", "none", "cancel", "power", "other", "migrate", "isolate")):
+            case "cancel":
+                self._add(at + self._length(), "maintenance_off", host=name)
+            case "power":
+                self._add(at + self.rng.uniform(1.5, 12), "crash", host=name)
+                self._add(at + self.rng.uniform(13, 45), "boot", host=name)
+            case "other":
+                self._add(at + self.rng.uniform(1.5, 12), "crash", host=self._host_name())
+            case "migrate" if self.vms:
+                vm = self.rng.choice(sorted(self.vms))
+                self._add(at + self.rng.uniform(-2, 4) if at > 3 else at, "vm_migrate", vm=vm, host=self._host_name())
+            case "isolate" if self.cuts:
+                self._add(at + self.rng.uniform(1.5, 8), "isolate", hosts=[name], plane=self.rng.choice(("all", "management")))
+                self._add(at + self.rng.uniform(10, 40), "heal", hosts=[name], plane="all")
+
 
 _EPISODES: Final[Mapping[str, tuple[float, Callable[[_Maker, float], None]]]] = {
     "power_loss": (5, _Maker.power_loss),
@@ -343,6 +362,7 @@ _EPISODES: Final[Mapping[str, tuple[float, Callable[[_Maker, float], None]]]] = 
     "failures": (0.7, _Maker.failures),
     "protection": (0.3, _Maker.protection),
     "maintenance": (0.4, _Maker.maintenance),
+    "drain": (2.0, _Maker.drain),
 }
 """Episodes and how likely each is."""
 EPISODES: Final = tuple(_EPISODES)

@@ -90,6 +90,17 @@ class Listener(Protocol):
         ...
 
 
+@dataclass(slots=True, kw_only=True)
+class Outgoing:
+    """A live migration under way: what it is of, what it makes, where, who waits for it."""
+
+    timer: asyncio.TimerHandle
+    domain: SimDomain
+    incoming: SimDomain
+    target: SimHypervisor
+    done: Done
+
+
 @dataclass(kw_only=True)
 class Site:
     """What all hypervisors share.
@@ -147,6 +158,7 @@ class SimHypervisor:
     Attributes:
         domains: By UUID.
         starting: UUIDs of starts under way.
+        outgoing: Live migrations away from here, by UUID.
         hung: libvirt answers nobody; guests run on.
     """
 
@@ -154,6 +166,7 @@ class SimHypervisor:
         self.host_id, self.site, self.facts = host_id, site, facts
         self.domains: dict[str, SimDomain] = {}
         self.starting: dict[str, asyncio.TimerHandle] = {}
+        self.outgoing: dict[str, Outgoing] = {}
         self.up = True
         self.hung = False
         self.listeners: list[Listener] = []
@@ -305,24 +318,40 @@ class SimHypervisor:
         """Move it live; takes migrate_s."""
         if domain.vm_id in self.site.local_disks:
             raise Refused("DISK_IS_LOCAL", "Unsafe migration: Migration without shared storage is unsafe")
+        if domain.vm_id in self.outgoing:
+            raise Refused("VM_MIGRATING", f"{self.site.name(domain.vm_id)} is on its way to another host")
         if domain.vm_id in target.domains and target.domains[domain.vm_id].active:
             raise Refused("VM_ACTIVE_THERE", f"{self.site.name(domain.vm_id)} is active on {target.host_id} already")
         incoming = target.define(domain.vm_id, domain.name, domain.xml)
         incoming.cause = "migration"
         target._enter(incoming, VmState.PAUSED, INCOMING, "migration")
         self._note(Fact.GUEST_CREATED, incoming, "migration", on=target.host_id)
-        self.site.later(self.site.migrate_s, self._switch, domain, incoming, target, done)
+        timer = self.site.later(self.site.migrate_s, self._switch, domain.vm_id)
+        self.outgoing[domain.vm_id] = Outgoing(timer=timer, domain=domain, incoming=incoming, target=target, done=done)
 
-    def _switch(self, domain: SimDomain, incoming: SimDomain, target: SimHypervisor, done: Done) -> None:
+    def abort_migration(self, vm_id: str) -> None:
+        """End its migration; nothing happens without one."""
+        move = self.outgoing.pop(vm_id, None)
+        if move is not None:
+            move.timer.cancel()
+            self._give_up(move)
+
+    def _give_up(self, move: Outgoing) -> None:
+        incoming, target = move.incoming, move.target
+        if target.domains.get(incoming.vm_id) is incoming and incoming.reason == INCOMING:
+            target._enter(incoming, VmState.SHUTOFF, "failed", "migration", DomainChange.FAILED)
+            target.undefine(incoming)
+            self._note(Fact.GUEST_DROPPED, incoming, on=target.host_id)
+        move.done(HypervisorFailure("the migration failed"))
+
+    def _switch(self, vm_id: str) -> None:
         """The switch-over, at one instant; whatever went wrong meanwhile leaves the guest where it was."""
+        move = self.outgoing.pop(vm_id)
+        domain, incoming, target = move.domain, move.incoming, move.target
         there = target.domains.get(domain.vm_id) is incoming and incoming.reason == INCOMING and target.answers
         here = self.domains.get(domain.vm_id) is domain and domain.counts and self.answers
         if not there or not here or target._fails("migrate", domain.vm_id):
-            if target.domains.get(domain.vm_id) is incoming and incoming.reason == INCOMING:
-                target._enter(incoming, VmState.SHUTOFF, "failed", "migration", DomainChange.FAILED)
-                target.undefine(incoming)
-                self._note(Fact.GUEST_DROPPED, incoming, on=target.host_id)
-            done(HypervisorFailure("the migration failed"))
+            self._give_up(move)
             return
         state, reason, live = domain.state, domain.reason, domain.live
         self._enter(domain, VmState.SHUTOFF, "migrated", "migration", DomainChange.MIGRATED)
@@ -330,7 +359,7 @@ class SimHypervisor:
         incoming.autostart = domain.autostart
         incoming.xml, incoming.live = domain.xml, live
         target._enter(incoming, state, reason, "migration")
-        done(None)
+        move.done(None)
 
     # What comes of it
 

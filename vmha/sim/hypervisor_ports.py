@@ -6,13 +6,15 @@ import asyncio
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from vmha.agent.hypervisor import Domain, DomainChange, HypervisorRefused, Watcher
 from vmha.domain_xml import parse_domain
 from vmha.errors import InvalidField, NotFound, Unavailable
-from vmha.evac.hypervisor import LockHeld, NotReached, OutcomeUnknown, Refused
+from vmha.evac.hypervisor import Busy, LockHeld, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.facts import HostFacts
 from vmha.model import VmState
+from vmha.sim.history import Refused as Declined
 from vmha.sim.hypervisor import MARK, HypervisorFailure, SimDomain, SimHypervisor
 
 T = TypeVar("T")
@@ -196,10 +198,17 @@ class SimRemoteHypervisor:
 
     Args:
         reaches: Whether packets go to libvirt's port and back now.
+        carries: Whether a host reaches another one, as libvirt does for a migration.
     """
 
-    def __init__(self, hypervisor: SimHypervisor, process: Alive, reaches: Callable[[], bool]) -> None:
-        self._hypervisor, self._process, self._reaches = hypervisor, process, reaches
+    def __init__(
+        self,
+        hypervisor: SimHypervisor,
+        process: Alive,
+        reaches: Callable[[], bool],
+        carries: Callable[[str, str], bool] = lambda source, target: True,
+    ) -> None:
+        self._hypervisor, self._process, self._reaches, self._carries = hypervisor, process, reaches, carries
 
     async def connect(self, timeout_s: float) -> None:
         """See `RemoteHypervisor`."""
@@ -262,6 +271,48 @@ class SimRemoteHypervisor:
         await self._open(timeout_s)
         return {vm_id: _shown(domain) for vm_id, domain in self._hypervisor.domains.items()}
 
+    async def migrate(self, vm_id: str, target_uri: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`."""
+        await self._open(timeout_s)
+        hypervisor = self._hypervisor
+        domain, target = hypervisor.domains.get(vm_id), hypervisor.site.hypervisors.get(urlsplit(target_uri).hostname or "")
+        if domain is None or not domain.counts:
+            raise Refused("there is no such domain, or it is not active")
+        if vm_id in hypervisor.outgoing:
+            raise Busy("Requested operation is not valid: domain has active job")
+        if target is None or not target.answers or not self._carries(hypervisor.host_id, target.host_id):
+            raise TargetNotReached(f"unable to connect to server at {target_uri}")
+        try:
+            await self._answer(_done(lambda done: hypervisor.migrate(domain, target, done)), timeout_s)
+        except Declined as error:
+            raise Refused(error.message) from None
+        except HypervisorFailure as error:
+            if not hypervisor.answers or not self._reaches():
+                raise OutcomeUnknown(f"the connection to libvirt on {hypervisor.host_id} broke") from None
+            raise Refused(str(error)) from None
+
+    async def is_migrating(self, vm_id: str, timeout_s: float) -> bool:
+        """See `RemoteHypervisor`."""
+        await self._open(timeout_s)
+        return vm_id in self._hypervisor.outgoing
+
+    async def abort_migration(self, vm_id: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`."""
+        await self._open(timeout_s)
+        self._hypervisor.abort_migration(vm_id)
+
+    async def shut_down(self, vm_id: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`: every simulated guest listens."""
+        await self._open(timeout_s)
+        if (domain := self._hypervisor.domains.get(vm_id)) is not None:
+            self._hypervisor.stop(domain, "drain", DomainChange.SHUTDOWN)
+
+    async def stop(self, vm_id: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`."""
+        await self._open(timeout_s)
+        if (domain := self._hypervisor.domains.get(vm_id)) is not None:
+            self._hypervisor.stop(domain, "drain")
+
     def close(self) -> None:
         """See `RemoteHypervisor`."""
 
@@ -279,11 +330,20 @@ class SimRemoteHypervisor:
             raise OutcomeUnknown(f"libvirt on {self._hypervisor.host_id} gave no answer within {timeout_s:g} s")
 
     async def _answer(self, answer: Awaitable[T], timeout_s: float) -> T:
+        waiting = asyncio.ensure_future(answer)
+        left_s = timeout_s
         try:
-            async with asyncio.timeout(min(timeout_s, KEEPALIVE_S)):
-                result = await answer
-        except TimeoutError:
-            raise OutcomeUnknown(f"libvirt on {self._hypervisor.host_id} gave no answer within {timeout_s:g} s") from None
+            while not waiting.done():
+                span_s = min(left_s, KEEPALIVE_S)
+                await asyncio.wait([waiting], timeout=span_s)
+                left_s -= span_s
+                # libvirt's keepalive goes on while a call takes long.
+                silent = not self._hypervisor.answers or not self._reaches()
+                if not waiting.done() and (left_s <= 0 or silent):
+                    raise OutcomeUnknown(f"libvirt on {self._hypervisor.host_id} gave no answer within {timeout_s:g} s")
+        finally:
+            waiting.cancel()
+        result = waiting.result()
         self._process.require_alive()
         if not self._hypervisor.answers or not self._reaches():
             raise OutcomeUnknown(f"the connection to libvirt on {self._hypervisor.host_id} broke")

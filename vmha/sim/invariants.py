@@ -181,7 +181,7 @@ def guarded(truth: Truth) -> Iterator[Violation]:
     states = {host.id: HostState.HEALTHY.value for host in truth.scenario.hosts}
     config = truth.scenario.cluster.config
     for event in truth.events:
-        if event["type"] == "evacuation" and event["state"] in _ENDED:
+        if event["type"] == "evacuation" and event["state"] in _ENDED and event.get("kind") != "DRAIN":
             # The manager tells of each host in its own order: what the evacuator has ended counts from then on.
             states[event["host"]] = HostState.EVACUATED.value
         if event["type"] != "host_state":
@@ -243,12 +243,13 @@ def evacuated_is_true(truth: Truth) -> Iterator[Violation]:
     """EVACUATED is said of a host only when nothing protected runs there and each VM of its evacuation has its outcome."""
     outcomes: dict[tuple[str, str], Mapping[str, Any]] = {}
     losses = [line.t for line in truth.facts(Fact.STORE_LOST)]
+    drains = {event["evacuation"] for event in truth.events if event["type"] == "evacuation" and event.get("kind") == "DRAIN"}
     for event in truth.events:
         if losses and losses[0] <= event["t"]:
             # The journal went with the store; the alarm STORE_LOST names the host whose VMs nobody knows any more.
             losses.pop(0)
             outcomes.clear()
-        if event["type"] == "vm":
+        if event["type"] == "vm" and event["evacuation"] not in drains:
             outcomes[event["host"], event["vm"]] = event
         if event["type"] != "host_state" or event["to"] != HostState.EVACUATED.value:
             continue

@@ -190,7 +190,7 @@ class SimEvacuator(Service):
     def _hypervisor(self, process: Process, uri: str) -> RemoteHypervisor:
         host_id = uri.partition("://")[2].partition("/")[0]
         host, network = self.plane.hosts[host_id], self.plane.network
-        return SimRemoteHypervisor(host.hypervisor, process, lambda: network.exchange(process.node, host_id))
+        return SimRemoteHypervisor(host.hypervisor, process, lambda: network.exchange(process.node, host_id), network.carries)
 
     def _cut(self, host_id: str) -> None:
         self.plane.hosts[host_id].power_off("fence")

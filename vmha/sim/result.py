@@ -24,7 +24,15 @@ TYPES: Final[Mapping[str, str]] = {
     "operator_act": "operator",
 }
 """An event's type in RESULT, by the contract's oneof case. An act of the timeline that was refused is of type `refused`."""
-_PREFIXES: Final = ("HOST_STATE_", "PROTECTION_STATE_", "EVACUATION_STATE_", "VM_OUTCOME_", "VM_STEP_", "PROOF_KIND_")
+_PREFIXES: Final = (
+    "HOST_STATE_",
+    "PROTECTION_STATE_",
+    "EVACUATION_STATE_",
+    "EVACUATION_KIND_",
+    "VM_OUTCOME_",
+    "VM_STEP_",
+    "PROOF_KIND_",
+)
 _COUNTS: Final = ("total", "moved", "skipped", "failed", "pending", "restarted")
 
 
@@ -171,6 +179,7 @@ def _evacuation(detail: Mapping[str, Any], names: Mapping[str, str]) -> dict[str
     evacuation = detail.get("evacuation", {})
     return {
         "host": evacuation.get("host_id", ""),
+        "kind": _word(evacuation.get("kind")) or "EVACUATION",
         "state": _word(evacuation.get("state")),
         "proof": _word(evacuation.get("proof")),
         "reason": evacuation.get("reason", ""),

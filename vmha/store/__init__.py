@@ -22,6 +22,7 @@ from vmha.store.hosts import Hosts
 from vmha.store.incidents import Incidents
 from vmha.store.leaders import Leaders
 from vmha.store.scripts import Scripts, store_errors
+from vmha.store.vm_locks import VmLocks
 from vmha.store.vms import Vms
 
 __all__ = ["Store", "connect"]
@@ -43,6 +44,7 @@ class Store:
         self.groups = Groups(client, scripts)
         self.incidents = Incidents(client, scripts)
         self.vms = Vms(client, scripts)
+        self.vm_locks = VmLocks(scripts)
         self.evacuations = Evacuations(client, scripts)
         self.events = Events(client, scripts)
         self.leaders = Leaders(scripts)

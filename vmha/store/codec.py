@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from vmha.facts import HostFacts, VmFacts
-from vmha.model import ClusterConfig, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState
+from vmha.model import ClusterConfig, EvacuationKind, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState
 from vmha.store.records import (
     ClusterRecord,
     EvacuationRecord,
@@ -166,6 +166,9 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         agent_gone=row.get("agent_gone") == "1",
         undelivered=row.get("undelivered") == "1",
         dead_incarnation=_int(row, "dead_incarnation"),
+        drain_id=row.get("drain_id", ""),
+        drain_stop=row.get("drain_stop") == "1",
+        drain_before=row.get("drain_before") == "1",
         flaps_s=tuple(float(at) for at in json.loads(row.get("flaps") or "[]")),
     )
 
@@ -196,6 +199,9 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "agent_gone": flag(record.agent_gone),
         "undelivered": flag(record.undelivered),
         "dead_incarnation": str(record.dead_incarnation),
+        "drain_id": record.drain_id,
+        "drain_stop": flag(record.drain_stop),
+        "drain_before": flag(record.drain_before),
         "flaps": json.dumps([f"{at:.6f}" for at in record.flaps_s]),
     }
 
@@ -245,6 +251,7 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         seen_incarnation=_int(row, "seen_incarnation"),
         seen_state=VmState(row.get("seen_state") or "UNSPECIFIED"),
         unadmitted=row.get("unadmitted") == "1",
+        moving_to=row.get("moving_to", ""),
     )
 
 
@@ -267,6 +274,7 @@ def evacuation(cluster_id: str, evacuation_id: str, row: Hash) -> EvacuationReco
         leader_term=_int(row, "leader_term"),
         lease_proof=row.get("lease_proof", ""),
         cancel_requested=row.get("cancel_requested") == "1",
+        kind=EvacuationKind(row.get("kind") or "EVACUATION"),
         counts={outcome: _int(row, f"count_{outcome.value}") for outcome in VmOutcome if _int(row, f"count_{outcome.value}")},
     )
 

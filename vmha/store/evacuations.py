@@ -1,4 +1,4 @@
-"""Evacuations: the journal that lets any evacuator go on where another was killed, and the claim of a VM."""
+"""Evacuations and drains: the journal that lets any evacuator go on where another was killed, and the claim of a VM."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Evacuations:
         return sorted((codec.entry(stored) for stored in rows.values()), key=lambda entry: (entry.vm_name, entry.vm_id))
 
     async def list(self, cluster_id: str, host_id: str = "", *, offset: int = 0, limit: int = 50) -> Evacuated:
-        """Evacuations of a cluster, or of one host, the newest first."""
+        """Evacuations and drains of a cluster, or of one host, the newest first."""
         ids = await self._scripts.command("ZREVRANGE", keys.EVACUATIONS(cluster_id), 0, -1)
         if not host_id:
             ids = ids[offset : offset + limit]
@@ -80,9 +80,13 @@ class Evacuations:
         return records
 
     async def unfinished(self, cluster_id: str) -> Evacuated:
-        """All evacuations that have not ended, the oldest first."""
-        ids = await self._scripts.command("HVALS", keys.EVACUATING(cluster_id))
-        records = await self._heads(cluster_id, [codec.text(i) for i in ids])
+        """All evacuations and drains that have not ended, the oldest first."""
+        ids = [
+            codec.text(evacuation_id)
+            for key in (keys.EVACUATING, keys.DRAINING)
+            for evacuation_id in await self._scripts.command("HVALS", key(cluster_id))
+        ]
+        records = await self._heads(cluster_id, ids)
         return sorted((r for r in records if not r.state.is_terminal), key=lambda r: (r.start_time_s, r.evacuation_id))
 
     async def _heads(self, cluster_id: str, ids: Sequence[str]) -> Evacuated:
@@ -256,6 +260,16 @@ class Evacuations:
             codec.flag(again),
         )
         return codec.entry(codec.text(stored))
+
+    async def not_there(self, cluster_id: str, evacuation_id: str, runner: str, vm_id: str, host_id: str) -> None:
+        """A VM was being migrated to host_id when its own host died, and nothing of it is there: it may be claimed (R22).
+
+        Only after the proof, and for a VM of the dead host; else, and on a repeat, nothing changes.
+
+        Raises:
+            Aborted: EVACUATION_UNPROVEN; EVACUATION_ENDED.
+        """
+        await self._scripts.run("vm_not_there", cluster_id, evacuation_id, runner, vm_id, host_id)
 
     async def history(self, cluster_id: str, evacuation_id: str, after_sequence: int) -> Steps:
         """Its steps after a sequence, as far as they are kept (about 10,000), oldest first; at most 1,000 at a time."""

@@ -127,6 +127,7 @@ def _evacuation(record: EvacuationRecord) -> dict[str, object]:
         "evacuation_id": record.evacuation_id,
         "cluster_id": record.cluster_id,
         "host_id": record.host_id,
+        "kind": f"EVACUATION_KIND_{record.kind.value}",
         "state": f"EVACUATION_STATE_{record.state.value}",
         "reason": record.reason,
         "message": record.message,

@@ -86,6 +86,23 @@ class Hosts:
         """Takes a host out of service or back. Errors as `update`."""
         return await self._run("host_update", cluster_id, host_id, "in_maintenance", codec.flag(on), version or 0)
 
+    async def drain(self, cluster_id: str, host_id: str, drain_id: str, stop_vms: bool, version: int | None) -> HostRecord:
+        """Takes a host out of service, and begins its drain or joins the one under way, whose id the record then has.
+
+        Args:
+            drain_id: Of the drain, should a new one begin: a UUID that nobody had before.
+            stop_vms: Shut down what cannot be migrated; also for a drain under way.
+
+        Raises:
+            Aborted: ETAG_MISMATCH; HOST_BUSY while a drain that was cancelled has not ended.
+        """
+        [row] = await self._scripts.run("host_drain", cluster_id, drain_id, host_id, codec.flag(stop_vms), version or 0)
+        return codec.host(cluster_id, host_id, pairs(row))
+
+    async def undrain(self, cluster_id: str, host_id: str, version: int | None) -> HostRecord:
+        """Asks its drain to end: back in service, unless it was not before. Without a drain nothing changes. Errors: `update`."""
+        return await self._run("host_undrain", cluster_id, host_id, version or 0)
+
     async def delete(self, cluster_id: str, host_id: str, version: int | None) -> None:
         """Removes a host.
 

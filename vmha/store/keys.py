@@ -100,14 +100,9 @@ TERM = _spec("term", "term", "string", "none", "manager", "manager, evac", "newe
 TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager", "the cluster was deleted on purpose, not lost")
 HOSTS = _spec("hosts", "hosts", "set", "none", "manager", "manager, evac", "ids of the cluster's hosts")
 HOST = _spec(
-    "host",
-    "host:<host_id>",
-    "hash",
-    "none",
-    "manager",
-    "manager, evac",
-    "configuration, state, registration in force and on offer, fence epoch, operator's word, facts, what its agent announced",
-)
+    "host", "host:<host_id>", "hash", "none", "manager", "manager, evac",
+    "configuration, state, registration in force and on offer, fence epoch, drain, operator's word, facts, agent's announcements",
+)  # fmt: skip
 CONFIGS = _spec(
     "configs", "configs", "hash", "none; what some host may still hold, 64 newest", "manager", "manager",
     "number to configuration of the safety protocol (JSON): voters, quorums, constants (R18)",
@@ -121,22 +116,26 @@ INCIDENTS = _spec("incidents", "incidents", "hash", "none", "manager", "manager"
 VMS = _spec("vms", "vms", "set", "none", "manager", "manager, evac", "ids of the cluster's VMs")
 VM = _spec(
     "vm", "vm:<vm_id>", "hash", "none", "manager, evac", "manager, evac",
-    "owner, its incarnation, epoch, claim, desired and last state, XML, facts",
+    "owner, its incarnation, epoch, claim, desired and last state, XML, facts; the lock on it, and where it is being migrated to",
 )  # fmt: skip
 HOST_VMS = _spec(
     "host_vms", "host:<host_id>:vms", "set", "none", "manager, evac", "manager, evac", "ids of the VMs that the host owns"
 )
 HOST_SEEN = _spec(
     "host_seen", "host:<host_id>:seen", "set", "none", "manager, evac", "manager, evac",
-    "ids of VMs of other owners that the host said it executes: live migrations (R22)",
+    "ids of VMs of other owners that the host said it executes, or that are being migrated to it (R22)",
 )  # fmt: skip
 EVACUATIONS = _spec(
-    "evacuations", "evacuations", "sorted set", "none; 1,000 newest", "evac", "evac", "evacuation ids by start (Unix ms)"
-)
+    "evacuations", "evacuations", "sorted set", "none; 1,000 newest", "evac, manager", "evac",
+    "ids of evacuations and drains by start (Unix ms)",
+)  # fmt: skip
 EVACUATING = _spec("evacuating", "evacuating", "hash", "none", "evac", "evac", "host_id to its evacuation that has not ended")
+DRAINING = _spec(
+    "draining", "draining", "hash", "none", "manager, evac", "manager, evac", "host_id to its drain that has not ended"
+)
 EVACUATION = _spec(
-    "evacuation", "evacuation:<evacuation_id>", "hash", "30 days after its end", "evac", "evac, manager",
-    "head of the journal: state, proof, sequence, counters",
+    "evacuation", "evacuation:<evacuation_id>", "hash", "30 days after its end", "evac, manager", "evac, manager",
+    "head of the journal of an evacuation or a drain: state, proof, sequence, counters",
 )  # fmt: skip
 ENTRIES = _spec(
     "entries", "evacuation:<evacuation_id>:vms", "hash", "30 days after its end", "evac", "evac", "vm_id to its entry (JSON)"
@@ -167,7 +166,7 @@ EVENT_TOKEN = _spec(
 
 TABLE: tuple[KeySpec, ...] = (
     CLUSTER_INDEX, HOST_INDEX, CLUSTER, LEADER, TERM, TOMBSTONE, CONFIGS, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM,
-    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN,
+    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, DRAINING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN,
 )  # fmt: skip
 """Every key, in the order of the data's way."""
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vmha.facts import HostFacts, VmFacts
-from vmha.model import ClusterConfig, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.model import (
+    ClusterConfig,
+    EvacuationKind,
+    EvacuationState,
+    Group,
+    HostConfig,
+    HostState,
+    ProofKind,
+    VmOutcome,
+    VmState,
+    VmStep,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +94,9 @@ class HostRecord:
         dead_incarnation: The newest registration whose end an evacuation has proven; 0 when none.
         flaps_s: When it was suspected in vain within the last hour.
         undelivered: It registered, and has not shown yet that it was told to start what it owns.
+        drain_id: Its drain that has not ended; empty when there is none.
+        drain_stop: The drain shuts down what cannot be migrated.
+        drain_before: It was in maintenance before its drain, or was put there since.
     """
 
     host_id: str
@@ -110,6 +124,9 @@ class HostRecord:
     agent_gone: bool = False
     undelivered: bool = False
     dead_incarnation: int = 0
+    drain_id: str = ""
+    drain_stop: bool = False
+    drain_before: bool = False
     flaps_s: tuple[float, ...] = ()
 
     def has_in_force(self, incarnation: int) -> bool:
@@ -157,6 +174,7 @@ class VmRecord:
         seen_on: Another host that said it executes it, under the registration `seen_incarnation`, in `seen_state`: a live
             migration is under way, or ended before the owner could say so (R22).
         unadmitted: Its owner has it as an evacuation created it, and the store has lost the claim: no evacuation will admit it.
+        moving_to: Where a drain is migrating it to; empty when nothing of it is on its way (R22).
     """
 
     vm_id: str
@@ -176,6 +194,7 @@ class VmRecord:
     seen_incarnation: int = 0
     seen_state: VmState = VmState.UNSPECIFIED
     unadmitted: bool = False
+    moving_to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +219,7 @@ class VmObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvacuationRecord:
-    """The head of an evacuation's journal. Counters are derived from its VMs' entries when it is read."""
+    """The head of the journal of an evacuation or a drain. Counters are derived from its VMs' entries when it is read."""
 
     evacuation_id: str
     cluster_id: str
@@ -218,6 +237,7 @@ class EvacuationRecord:
     leader_term: int = 0
     lease_proof: str = ""
     cancel_requested: bool = False
+    kind: EvacuationKind = EvacuationKind.EVACUATION
     counts: Mapping[VmOutcome, int] = field(default_factory=dict)
 
 

@@ -310,17 +310,23 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartHostDrain(self, request, context):
-        """Migrates a host's VMs away and ends in maintenance.
+        """Takes a host out of service, as StartHostMaintenance does, and migrates its
+        VMs away live, one after the other, by the rules of an evacuation. Answers
+        at once: host.drain_id names the drain, which EvacuationService follows. It
+        outlasts every service and reboots of the host, and ends in maintenance. A
+        VM that cannot be moved is named there with its reason, and runs on.
 
-        A release that does not drain yet answers UNIMPLEMENTED
-        (DRAIN_NOT_SUPPORTED).
+        A host whose drain is under way answers that one; its stop_vms is this
+        request's from then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelHostDrain(self, request, context):
-        """Ends a drain; what has moved stays where it is.
+        """Ends a drain: migrations under way are aborted, and what has moved stays
+        where it is. The host is back in service, unless it was in maintenance
+        before. Without a drain nothing changes. EndHostMaintenance ends it, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -99,13 +99,20 @@ class ClusterServiceStub:
     EndHostMaintenance: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.EndHostMaintenanceRequest, _cluster_service_pb2.EndHostMaintenanceResponse]
     """Takes it back."""
     StartHostDrain: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.StartHostDrainRequest, _cluster_service_pb2.StartHostDrainResponse]
-    """Migrates a host's VMs away and ends in maintenance.
+    """Takes a host out of service, as StartHostMaintenance does, and migrates its
+    VMs away live, one after the other, by the rules of an evacuation. Answers
+    at once: host.drain_id names the drain, which EvacuationService follows. It
+    outlasts every service and reboots of the host, and ends in maintenance. A
+    VM that cannot be moved is named there with its reason, and runs on.
 
-    A release that does not drain yet answers UNIMPLEMENTED
-    (DRAIN_NOT_SUPPORTED).
+    A host whose drain is under way answers that one; its stop_vms is this
+    request's from then on.
     """
     CancelHostDrain: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.CancelHostDrainRequest, _cluster_service_pb2.CancelHostDrainResponse]
-    """Ends a drain; what has moved stays where it is."""
+    """Ends a drain: migrations under way are aborted, and what has moved stays
+    where it is. The host is back in service, unless it was in maintenance
+    before. Without a drain nothing changes. EndHostMaintenance ends it, too.
+    """
     ConfirmHostOff: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ConfirmHostOffRequest, _cluster_service_pb2.ConfirmHostOffResponse]
     """An operator states that a host is powered off and stays so: proof of its
     death. Recorded with who and when.
@@ -211,13 +218,20 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     EndHostMaintenance: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.EndHostMaintenanceRequest, _cluster_service_pb2.EndHostMaintenanceResponse]  # type: ignore[assignment]
     """Takes it back."""
     StartHostDrain: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.StartHostDrainRequest, _cluster_service_pb2.StartHostDrainResponse]  # type: ignore[assignment]
-    """Migrates a host's VMs away and ends in maintenance.
+    """Takes a host out of service, as StartHostMaintenance does, and migrates its
+    VMs away live, one after the other, by the rules of an evacuation. Answers
+    at once: host.drain_id names the drain, which EvacuationService follows. It
+    outlasts every service and reboots of the host, and ends in maintenance. A
+    VM that cannot be moved is named there with its reason, and runs on.
 
-    A release that does not drain yet answers UNIMPLEMENTED
-    (DRAIN_NOT_SUPPORTED).
+    A host whose drain is under way answers that one; its stop_vms is this
+    request's from then on.
     """
     CancelHostDrain: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.CancelHostDrainRequest, _cluster_service_pb2.CancelHostDrainResponse]  # type: ignore[assignment]
-    """Ends a drain; what has moved stays where it is."""
+    """Ends a drain: migrations under way are aborted, and what has moved stays
+    where it is. The host is back in service, unless it was in maintenance
+    before. Without a drain nothing changes. EndHostMaintenance ends it, too.
+    """
     ConfirmHostOff: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ConfirmHostOffRequest, _cluster_service_pb2.ConfirmHostOffResponse]  # type: ignore[assignment]
     """An operator states that a host is powered off and stays so: proof of its
     death. Recorded with who and when.
@@ -416,10 +430,14 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.StartHostDrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.StartHostDrainResponse, _abc.Awaitable[_cluster_service_pb2.StartHostDrainResponse]]:
-        """Migrates a host's VMs away and ends in maintenance.
+        """Takes a host out of service, as StartHostMaintenance does, and migrates its
+        VMs away live, one after the other, by the rules of an evacuation. Answers
+        at once: host.drain_id names the drain, which EvacuationService follows. It
+        outlasts every service and reboots of the host, and ends in maintenance. A
+        VM that cannot be moved is named there with its reason, and runs on.
 
-        A release that does not drain yet answers UNIMPLEMENTED
-        (DRAIN_NOT_SUPPORTED).
+        A host whose drain is under way answers that one; its stop_vms is this
+        request's from then on.
         """
 
     @_abc_1.abstractmethod
@@ -428,7 +446,10 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.CancelHostDrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.CancelHostDrainResponse, _abc.Awaitable[_cluster_service_pb2.CancelHostDrainResponse]]:
-        """Ends a drain; what has moved stays where it is."""
+        """Ends a drain: migrations under way are aborted, and what has moved stays
+        where it is. The host is back in service, unless it was in maintenance
+        before. Without a drain nothing changes. EndHostMaintenance ends it, too.
+        """
 
     @_abc_1.abstractmethod
     def ConfirmHostOff(

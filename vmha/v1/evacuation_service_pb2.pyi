@@ -48,6 +48,13 @@ class VmStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VM_STEP_STARTED: _ClassVar[VmStep]
     VM_STEP_ADMITTED: _ClassVar[VmStep]
     VM_STEP_SETTLED: _ClassVar[VmStep]
+    VM_STEP_MIGRATING: _ClassVar[VmStep]
+
+class EvacuationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EVACUATION_KIND_UNSPECIFIED: _ClassVar[EvacuationKind]
+    EVACUATION_KIND_EVACUATION: _ClassVar[EvacuationKind]
+    EVACUATION_KIND_DRAIN: _ClassVar[EvacuationKind]
 
 class ProofKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -82,6 +89,10 @@ VM_STEP_CLAIMED: VmStep
 VM_STEP_STARTED: VmStep
 VM_STEP_ADMITTED: VmStep
 VM_STEP_SETTLED: VmStep
+VM_STEP_MIGRATING: VmStep
+EVACUATION_KIND_UNSPECIFIED: EvacuationKind
+EVACUATION_KIND_EVACUATION: EvacuationKind
+EVACUATION_KIND_DRAIN: EvacuationKind
 PROOF_KIND_UNSPECIFIED: ProofKind
 PROOF_KIND_FENCE: ProofKind
 PROOF_KIND_LEASE: ProofKind
@@ -155,7 +166,7 @@ class EvacuationEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., vm: _Optional[_Union[VmEvacuation, _Mapping]] = ...) -> None: ...
 
 class Evacuation(_message.Message):
-    __slots__ = ("evacuation_id", "cluster_id", "host_id", "state", "reason", "message", "fence_epoch", "proof", "total_count", "moved_count", "skipped_count", "failed_count", "pending_count", "restarted_count", "start_time", "proof_time", "end_time")
+    __slots__ = ("evacuation_id", "cluster_id", "host_id", "state", "reason", "message", "fence_epoch", "proof", "total_count", "moved_count", "skipped_count", "failed_count", "pending_count", "restarted_count", "start_time", "proof_time", "end_time", "kind")
     EVACUATION_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +184,7 @@ class Evacuation(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     PROOF_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     evacuation_id: str
     cluster_id: str
     host_id: str
@@ -190,7 +202,8 @@ class Evacuation(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     proof_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, evacuation_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., state: _Optional[_Union[EvacuationState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofKind, str]] = ..., total_count: _Optional[int] = ..., moved_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., pending_count: _Optional[int] = ..., restarted_count: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proof_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    kind: EvacuationKind
+    def __init__(self, evacuation_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ..., state: _Optional[_Union[EvacuationState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., fence_epoch: _Optional[int] = ..., proof: _Optional[_Union[ProofKind, str]] = ..., total_count: _Optional[int] = ..., moved_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., pending_count: _Optional[int] = ..., restarted_count: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proof_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EvacuationKind, str]] = ...) -> None: ...
 
 class VmEvacuation(_message.Message):
     __slots__ = ("vm_id", "vm_name", "target_host_id", "step", "outcome", "reason", "message", "epoch", "image")

@@ -112,7 +112,8 @@ class EvacuationServiceServicer:
 
     def CancelEvacuation(self, request, context):
         """Stops an evacuation before its next VM. VMs whose start is under way are
-        finished. One that is still proving the host's death ends at once.
+        finished. One that is still proving the host's death ends at once. Of a
+        drain this is CancelHostDrain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,8 @@ class EvacuationServiceStub:
     """Lists evacuations of a cluster, the newest first."""
     CancelEvacuation: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.CancelEvacuationRequest, _evacuation_service_pb2.CancelEvacuationResponse]
     """Stops an evacuation before its next VM. VMs whose start is under way are
-    finished. One that is still proving the host's death ends at once.
+    finished. One that is still proving the host's death ends at once. Of a
+    drain this is CancelHostDrain.
     """
     CheckFence: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.CheckFenceRequest, _evacuation_service_pb2.CheckFenceResponse]
     """Asks a host's fence device for its status, as an evacuation would, and
@@ -92,7 +93,8 @@ class EvacuationServiceAsyncStub(EvacuationServiceStub):
     """Lists evacuations of a cluster, the newest first."""
     CancelEvacuation: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.CancelEvacuationRequest, _evacuation_service_pb2.CancelEvacuationResponse]  # type: ignore[assignment]
     """Stops an evacuation before its next VM. VMs whose start is under way are
-    finished. One that is still proving the host's death ends at once.
+    finished. One that is still proving the host's death ends at once. Of a
+    drain this is CancelHostDrain.
     """
     CheckFence: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.CheckFenceRequest, _evacuation_service_pb2.CheckFenceResponse]  # type: ignore[assignment]
     """Asks a host's fence device for its status, as an evacuation would, and
@@ -156,7 +158,8 @@ class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evacuation_service_pb2.CancelEvacuationResponse, _abc.Awaitable[_evacuation_service_pb2.CancelEvacuationResponse]]:
         """Stops an evacuation before its next VM. VMs whose start is under way are
-        finished. One that is still proving the host's death ends at once.
+        finished. One that is still proving the host's death ends at once. Of a
+        drain this is CancelHostDrain.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vmha/v1/host.proto\x12\x07vmha.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x03\n\x04Host\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12#\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x13.vmha.v1.HostConfig\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.vmha.v1.HostState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x07 \x01(\t\x12\x13\n\x0bincarnation\x18\x08 \x01(\x03\x12\x13\n\x0b\x66\x65nce_epoch\x18\t \x01(\x03\x12\x16\n\x0ein_maintenance\x18\n \x01(\x08\x12\x13\n\x0bincident_id\x18\x0b \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x0c \x01(\x08\x12!\n\x05\x66\x61\x63ts\x18\r \x01(\x0b\x32\x12.vmha.v1.HostFacts\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x14\n\x0cself_fencing\x18\x0f \x01(\x08\x12\x10\n\x08watchdog\x18\x10 \x01(\x08\x12\x16\n\x0e\x63onfig_version\x18\x11 \x01(\x03\"\xa3\x01\n\nHostConfig\x12\x14\n\x0cprobe_target\x18\x01 \x01(\t\x12\x14\n\x0c\x61gent_target\x18\x02 \x01(\t\x12\x13\n\x0blibvirt_uri\x18\x03 \x01(\t\x12\x0c\n\x04rack\x18\x04 \x01(\t\x12\x12\n\naggregates\x18\x05 \x03(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12#\n\x05\x66\x65nce\x18\x07 \x01(\x0b\x32\x14.vmha.v1.FenceConfig\"\xfa\x01\n\x0b\x46\x65nceConfig\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x03(\x0b\x32$.vmha.v1.FenceConfig.ParametersEntry\x12;\n\x0csecret_files\x18\x03 \x03(\x0b\x32%.vmha.v1.FenceConfig.SecretFilesEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10SecretFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x02\n\tHostFacts\x12\r\n\x05vcpus\x18\x01 \x01(\x05\x12\x12\n\nmemory_mib\x18\x02 \x01(\x03\x12\x18\n\x10operating_system\x18\x03 \x01(\t\x12\x17\n\x0flibvirt_version\x18\x04 \x01(\t\x12\x1a\n\x12hypervisor_version\x18\x05 \x01(\t\x12\x11\n\tcpu_model\x18\x06 \x01(\t\x12\x15\n\ragent_version\x18\x07 \x01(\t\x12\x15\n\rstorage_pools\x18\x08 \x03(\t\x12\x10\n\x08machines\x18\t \x03(\t\x12\x12\n\ncpu_models\x18\n \x03(\t\x12%\n\thugepages\x18\x0b \x03(\x0b\x32\x12.vmha.v1.HugePages\x12\x34\n\x12shared_directories\x18\x0c \x03(\x0b\x32\x18.vmha.v1.SharedDirectory\x12\x16\n\x0etpm_storage_id\x18\r \x01(\t\",\n\tHugePages\x12\x10\n\x08size_kib\x18\x01 \x01(\x03\x12\r\n\x05pages\x18\x02 \x01(\x03\"D\n\x0fSharedDirectory\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nstorage_id\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t*\xf2\x02\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12HOST_STATE_UNKNOWN\x10\x01\x12\x16\n\x12HOST_STATE_HEALTHY\x10\x02\x12\x16\n\x12HOST_STATE_SUSPECT\x10\x03\x12\x17\n\x13HOST_STATE_COOLDOWN\x10\x04\x12\x13\n\x0fHOST_STATE_DOWN\x10\x05\x12\x16\n\x12HOST_STATE_FENCING\x10\x06\x12\x15\n\x11HOST_STATE_FENCED\x10\x07\x12\x19\n\x15HOST_STATE_EVACUATING\x10\x08\x12\x18\n\x14HOST_STATE_EVACUATED\x10\t\x12\x19\n\x15HOST_STATE_AGENT_LOST\x10\n\x12\x17\n\x13HOST_STATE_ISOLATED\x10\x0b\x12\x1d\n\x19HOST_STATE_IN_MAINTENANCE\x10\x0c\x12\x1c\n\x18HOST_STATE_FENCE_PENDING\x10\r*\x8f\x01\n\x0bPeerVerdict\x12\x1c\n\x18PEER_VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fPEER_VERDICT_OK\x10\x01\x12\x18\n\x14PEER_VERDICT_REFUSED\x10\x02\x12\x18\n\x14PEER_VERDICT_TIMEOUT\x10\x03\x12\x19\n\x15PEER_VERDICT_DEGRADED\x10\x04\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vmha/v1/host.proto\x12\x07vmha.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x03\n\x04Host\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12#\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x13.vmha.v1.HostConfig\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.vmha.v1.HostState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x07 \x01(\t\x12\x13\n\x0bincarnation\x18\x08 \x01(\x03\x12\x13\n\x0b\x66\x65nce_epoch\x18\t \x01(\x03\x12\x16\n\x0ein_maintenance\x18\n \x01(\x08\x12\x13\n\x0bincident_id\x18\x0b \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x0c \x01(\x08\x12!\n\x05\x66\x61\x63ts\x18\r \x01(\x0b\x32\x12.vmha.v1.HostFacts\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x14\n\x0cself_fencing\x18\x0f \x01(\x08\x12\x10\n\x08watchdog\x18\x10 \x01(\x08\x12\x16\n\x0e\x63onfig_version\x18\x11 \x01(\x03\x12\x10\n\x08\x64rain_id\x18\x12 \x01(\t\"\xa3\x01\n\nHostConfig\x12\x14\n\x0cprobe_target\x18\x01 \x01(\t\x12\x14\n\x0c\x61gent_target\x18\x02 \x01(\t\x12\x13\n\x0blibvirt_uri\x18\x03 \x01(\t\x12\x0c\n\x04rack\x18\x04 \x01(\t\x12\x12\n\naggregates\x18\x05 \x03(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12#\n\x05\x66\x65nce\x18\x07 \x01(\x0b\x32\x14.vmha.v1.FenceConfig\"\xfa\x01\n\x0b\x46\x65nceConfig\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x38\n\nparameters\x18\x02 \x03(\x0b\x32$.vmha.v1.FenceConfig.ParametersEntry\x12;\n\x0csecret_files\x18\x03 \x03(\x0b\x32%.vmha.v1.FenceConfig.SecretFilesEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10SecretFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x02\n\tHostFacts\x12\r\n\x05vcpus\x18\x01 \x01(\x05\x12\x12\n\nmemory_mib\x18\x02 \x01(\x03\x12\x18\n\x10operating_system\x18\x03 \x01(\t\x12\x17\n\x0flibvirt_version\x18\x04 \x01(\t\x12\x1a\n\x12hypervisor_version\x18\x05 \x01(\t\x12\x11\n\tcpu_model\x18\x06 \x01(\t\x12\x15\n\ragent_version\x18\x07 \x01(\t\x12\x15\n\rstorage_pools\x18\x08 \x03(\t\x12\x10\n\x08machines\x18\t \x03(\t\x12\x12\n\ncpu_models\x18\n \x03(\t\x12%\n\thugepages\x18\x0b \x03(\x0b\x32\x12.vmha.v1.HugePages\x12\x34\n\x12shared_directories\x18\x0c \x03(\x0b\x32\x18.vmha.v1.SharedDirectory\x12\x16\n\x0etpm_storage_id\x18\r \x01(\t\",\n\tHugePages\x12\x10\n\x08size_kib\x18\x01 \x01(\x03\x12\r\n\x05pages\x18\x02 \x01(\x03\"D\n\x0fSharedDirectory\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nstorage_id\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t*\xf2\x02\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12HOST_STATE_UNKNOWN\x10\x01\x12\x16\n\x12HOST_STATE_HEALTHY\x10\x02\x12\x16\n\x12HOST_STATE_SUSPECT\x10\x03\x12\x17\n\x13HOST_STATE_COOLDOWN\x10\x04\x12\x13\n\x0fHOST_STATE_DOWN\x10\x05\x12\x16\n\x12HOST_STATE_FENCING\x10\x06\x12\x15\n\x11HOST_STATE_FENCED\x10\x07\x12\x19\n\x15HOST_STATE_EVACUATING\x10\x08\x12\x18\n\x14HOST_STATE_EVACUATED\x10\t\x12\x19\n\x15HOST_STATE_AGENT_LOST\x10\n\x12\x17\n\x13HOST_STATE_ISOLATED\x10\x0b\x12\x1d\n\x19HOST_STATE_IN_MAINTENANCE\x10\x0c\x12\x1c\n\x18HOST_STATE_FENCE_PENDING\x10\r*\x8f\x01\n\x0bPeerVerdict\x12\x1c\n\x18PEER_VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fPEER_VERDICT_OK\x10\x01\x12\x18\n\x14PEER_VERDICT_REFUSED\x10\x02\x12\x18\n\x14PEER_VERDICT_TIMEOUT\x10\x03\x12\x19\n\x15PEER_VERDICT_DEGRADED\x10\x04\x42\x36\n\nio.vmha.v1P\x01Z&example.com/vmha/gen/go/vmha/v1;vmhav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,24 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FENCECONFIG_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_FENCECONFIG_SECRETFILESENTRY']._loaded_options = None
   _globals['_FENCECONFIG_SECRETFILESENTRY']._serialized_options = b'8\001'
-  _globals['_HOSTSTATE']._serialized_start=1378
-  _globals['_HOSTSTATE']._serialized_end=1748
-  _globals['_PEERVERDICT']._serialized_start=1751
-  _globals['_PEERVERDICT']._serialized_end=1894
+  _globals['_HOSTSTATE']._serialized_start=1396
+  _globals['_HOSTSTATE']._serialized_end=1766
+  _globals['_PEERVERDICT']._serialized_start=1769
+  _globals['_PEERVERDICT']._serialized_end=1912
   _globals['_HOST']._serialized_start=65
-  _globals['_HOST']._serialized_end=492
-  _globals['_HOSTCONFIG']._serialized_start=495
-  _globals['_HOSTCONFIG']._serialized_end=658
-  _globals['_FENCECONFIG']._serialized_start=661
-  _globals['_FENCECONFIG']._serialized_end=911
-  _globals['_FENCECONFIG_PARAMETERSENTRY']._serialized_start=810
-  _globals['_FENCECONFIG_PARAMETERSENTRY']._serialized_end=859
-  _globals['_FENCECONFIG_SECRETFILESENTRY']._serialized_start=861
-  _globals['_FENCECONFIG_SECRETFILESENTRY']._serialized_end=911
-  _globals['_HOSTFACTS']._serialized_start=914
-  _globals['_HOSTFACTS']._serialized_end=1259
-  _globals['_HUGEPAGES']._serialized_start=1261
-  _globals['_HUGEPAGES']._serialized_end=1305
-  _globals['_SHAREDDIRECTORY']._serialized_start=1307
-  _globals['_SHAREDDIRECTORY']._serialized_end=1375
+  _globals['_HOST']._serialized_end=510
+  _globals['_HOSTCONFIG']._serialized_start=513
+  _globals['_HOSTCONFIG']._serialized_end=676
+  _globals['_FENCECONFIG']._serialized_start=679
+  _globals['_FENCECONFIG']._serialized_end=929
+  _globals['_FENCECONFIG_PARAMETERSENTRY']._serialized_start=828
+  _globals['_FENCECONFIG_PARAMETERSENTRY']._serialized_end=877
+  _globals['_FENCECONFIG_SECRETFILESENTRY']._serialized_start=879
+  _globals['_FENCECONFIG_SECRETFILESENTRY']._serialized_end=929
+  _globals['_HOSTFACTS']._serialized_start=932
+  _globals['_HOSTFACTS']._serialized_end=1277
+  _globals['_HUGEPAGES']._serialized_start=1279
+  _globals['_HUGEPAGES']._serialized_end=1323
+  _globals['_SHAREDDIRECTORY']._serialized_start=1325
+  _globals['_SHAREDDIRECTORY']._serialized_end=1393
 # @@protoc_insertion_point(module_scope)

@@ -55,7 +55,7 @@ PEER_VERDICT_TIMEOUT: PeerVerdict
 PEER_VERDICT_DEGRADED: PeerVerdict
 
 class Host(_message.Message):
-    __slots__ = ("host_id", "cluster_id", "config", "state", "state_time", "state_reason", "boot_id", "incarnation", "fence_epoch", "in_maintenance", "incident_id", "agent_connected", "facts", "etag", "self_fencing", "watchdog", "config_version")
+    __slots__ = ("host_id", "cluster_id", "config", "state", "state_time", "state_reason", "boot_id", "incarnation", "fence_epoch", "in_maintenance", "incident_id", "agent_connected", "facts", "etag", "self_fencing", "watchdog", "config_version", "drain_id")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class Host(_message.Message):
     SELF_FENCING_FIELD_NUMBER: _ClassVar[int]
     WATCHDOG_FIELD_NUMBER: _ClassVar[int]
     CONFIG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_ID_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     cluster_id: str
     config: HostConfig
@@ -90,7 +91,8 @@ class Host(_message.Message):
     self_fencing: bool
     watchdog: bool
     config_version: int
-    def __init__(self, host_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., config: _Optional[_Union[HostConfig, _Mapping]] = ..., state: _Optional[_Union[HostState, str]] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., boot_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., fence_epoch: _Optional[int] = ..., in_maintenance: _Optional[bool] = ..., incident_id: _Optional[str] = ..., agent_connected: _Optional[bool] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., etag: _Optional[str] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ...) -> None: ...
+    drain_id: str
+    def __init__(self, host_id: _Optional[str] = ..., cluster_id: _Optional[str] = ..., config: _Optional[_Union[HostConfig, _Mapping]] = ..., state: _Optional[_Union[HostState, str]] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., boot_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., fence_epoch: _Optional[int] = ..., in_maintenance: _Optional[bool] = ..., incident_id: _Optional[str] = ..., agent_connected: _Optional[bool] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., etag: _Optional[str] = ..., self_fencing: _Optional[bool] = ..., watchdog: _Optional[bool] = ..., config_version: _Optional[int] = ..., drain_id: _Optional[str] = ...) -> None: ...
 
 class HostConfig(_message.Message):
     __slots__ = ("probe_target", "agent_target", "libvirt_uri", "rack", "aggregates", "roles", "fence")

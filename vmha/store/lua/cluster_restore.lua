@@ -12,6 +12,14 @@ for id, row in pairs(cjson.decode(ARGV[6])) do
   local off = row.confirmed_off_by ~= '' and num(row.confirmed_off_epoch) == num(row.fence_epoch)
   local dead = off or (row.incarnation_revoked == '1' and PROVEN_DEAD[row.state])
   if num(row.incarnation) > 0 and not dead then awaited[#awaited + 1] = id end
+  if row.drain_id ~= '' then
+    -- Its journal went with the store; it begins anew.
+    redis.call('HSET', K_draining(), id, row.drain_id)
+    redis.call('ZADD', K_evacuations(), int(NOW_MS), row.drain_id)
+    redis.call('HSET', K_evacuation(row.drain_id), 'kind', 'DRAIN', 'host_id', id, 'fence_epoch', row.fence_epoch, 'incarnation',
+      row.incarnation, 'leader_term', '0', 'state', 'PLANNING', 'reason', '', 'message', '', 'proof', 'UNSPECIFIED', 'start_time_s', NOW,
+      'sequence', '0')
+  end
   if row.incident_id ~= '' and row.state ~= 'EVACUATED' then
     redis.call('HSET', K_incidents(), id, cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch,
       'Restored after the store was lost.'}))

@@ -24,6 +24,11 @@ if terminal then redis.call('HSET', HEAD, 'ended', '1', 'end_time_s', NOW) end
 record('')
 state_event()
 if terminal then
+  if redis.call('HGET', K_draining(), row.host_id) == ID then
+    redis.call('HDEL', K_draining(), row.host_id)
+    redis.call('HDEL', K_host(row.host_id), 'drain_id', 'drain_stop', 'drain_before')
+    bump()
+  end
   if redis.call('HGET', K_evacuating(), row.host_id) == ID then redis.call('HDEL', K_evacuating(), row.host_id) end
   for _, key in ipairs({HEAD, K_entries(ID), K_history(ID)}) do redis.call('EXPIRE', key, FINISHED_TTL_S) end
 end

@@ -3,7 +3,8 @@
 local host_id, fence_epoch, incarnation = ARGV[2], ARGV[3], ARGV[4]
 if exists(HEAD) then
   local row = fields(HEAD)
-  if row.host_id ~= host_id or num(row.fence_epoch) ~= num(fence_epoch) or num(row.incarnation) ~= num(incarnation) then
+  local same = row.host_id == host_id and num(row.fence_epoch) == num(fence_epoch) and num(row.incarnation) == num(incarnation)
+  if row.kind == 'DRAIN' or not same then
     return {'REQUEST_ID_REUSED', 'evacuation_id', ID, 'host_id', row.host_id}
   end
   -- It comes once it holds, for an order that is known already; a word that was written stays (R16, R17).
@@ -22,18 +23,7 @@ if num(incarnation) > num(host.incarnation) then
 end
 local other = redis.call('HGET', K_evacuating(), host_id)
 if other and exists(K_evacuation(other)) then return {'HOST_BUSY', 'host_id', host_id, 'evacuation_id', other} end
-redis.call('HSET', HEAD, 'host_id', host_id, 'fence_epoch', fence_epoch, 'incarnation', incarnation, 'leader_term', ARGV[5],
-  'state', 'VERIFYING', 'reason', '', 'message', '', 'proof', 'UNSPECIFIED', 'start_time_s', NOW, 'sequence', '0',
-  'lease_proof', ARGV[6])
 redis.call('HSET', K_evacuating(), host_id, ID)
-for _, old in ipairs(redis.call('ZRANGE', K_evacuations(), 0, 9)) do
-  local full = redis.call('ZCARD', K_evacuations()) >= EVACUATIONS_KEPT
-  if not exists(K_evacuation(old)) or (full and get(K_evacuation(old), 'ended') == '1') then
-    redis.call('DEL', K_evacuation(old), K_entries(old), K_history(old))
-    redis.call('ZREM', K_evacuations(), old)
-  end
-end
-redis.call('ZADD', K_evacuations(), int(NOW_MS), ID)
-record('')
-state_event()
+begin('host_id', host_id, 'fence_epoch', fence_epoch, 'incarnation', incarnation, 'leader_term', ARGV[5], 'state', 'VERIFYING',
+  'lease_proof', ARGV[6])
 return {'OK', redis.call('HGETALL', HEAD)}

@@ -1,4 +1,4 @@
--- The journal of an evacuation: what a step writes besides the VM's entry. ARGV[1] is the evacuation, ARGV[2] the runner.
+-- The journal of an evacuation, or of a drain: what a step writes besides the VM's entry. ARGV[1] is the evacuation, ARGV[2] the runner.
 local ID = ARGV[1]
 local HEAD = K_evacuation(ID)
 local MOVING = {'state', 'reason', 'message', 'proof', 'proof_time_s', 'end_time_s', 'sequence', 'cancel_requested',
@@ -26,11 +26,26 @@ local function state_event()
   append_event('evacuation_state_change', ID, 'evac', 'e', ID, 'h', cjson.encode(flat))
 end
 
+-- A new journal: what it is of, its first step, and room for it among those that are kept.
+local function begin(...)
+  redis.call('HSET', HEAD, 'reason', '', 'message', '', 'proof', 'UNSPECIFIED', 'start_time_s', NOW, 'sequence', '0', ...)
+  for _, old in ipairs(redis.call('ZRANGE', K_evacuations(), 0, 9)) do
+    local full = redis.call('ZCARD', K_evacuations()) >= EVACUATIONS_KEPT
+    if not exists(K_evacuation(old)) or (full and get(K_evacuation(old), 'ended') == '1') then
+      redis.call('DEL', K_evacuation(old), K_entries(old), K_history(old))
+      redis.call('ZREM', K_evacuations(), old)
+    end
+  end
+  redis.call('ZADD', K_evacuations(), int(NOW_MS), ID)
+  record('')
+  state_event()
+end
+
 local NOT_RUNNING = {PENDING = true, FAILED = true, SKIPPED = true}
 
--- Why the VM does not run, where operators look first; not when somebody else owns it by now.
+-- Why the VM does not run, where operators look first; not when somebody else owns it by now. What a drain leaves runs on.
 local function explain(vm_id, entry)
-  if not NOT_RUNNING[entry.outcome] then return end
+  if not NOT_RUNNING[entry.outcome] or get(HEAD, 'kind') == 'DRAIN' then return end
   local owner = get(K_vm(vm_id), 'owner')
   if owner ~= '' and (owner == get(HEAD, 'host_id') or owner == entry.target_host_id) then
     redis.call('HSET', K_vm(vm_id), 'reason', entry.reason)

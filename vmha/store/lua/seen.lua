@@ -7,13 +7,37 @@ local function seen_by(vm_id, owner)
   return host, state
 end
 
+-- Where the VM is being migrated to by a drain: written before libvirt is asked, so it stands also while that host's agent has not
+-- said a word (R22). It goes when the VM has arrived, when both hosts were looked at, or when that host is proven dead.
+local function going_to(vm_id, owner)
+  local host = get(K_vm(vm_id), 'moving_to')
+  if host == owner or not exists(K_host(host)) then return '' end
+  return host
+end
+
+local MOVE = {'moving_to', 'moving_incarnation', 'moving_by'}
+
+-- It has not arrived there, and never will: as if that host had said so itself.
+local function goes_no_more(vm_id)
+  local vm = K_vm(vm_id)
+  local host, incarnation, seen_on = get(vm, 'moving_to'), get(vm, 'moving_incarnation'), get(vm, 'seen_on')
+  if host == '' then return end
+  redis.call('HDEL', vm, unpack(MOVE))
+  if seen_on == '' or seen_on == host then
+    redis.call('HSET', vm, 'seen_on', host, 'seen_incarnation', incarnation, 'seen_state', 'ABSENT')
+  else
+    redis.call('SREM', K_host_seen(host), vm_id)
+  end
+end
+
 -- What a host had under a registration whose end is proven, ends with it.
 local function see_no_more(host_id, incarnation)
   local host = K_host(host_id)
   if not exists(host) or num(incarnation) <= num(get(host, 'dead_incarnation')) then return end
   redis.call('HSET', host, 'dead_incarnation', incarnation)
   for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_seen(host_id))) do
-    local row = redis.call('HMGET', K_vm(vm_id), 'seen_on', 'seen_incarnation')
+    local row = redis.call('HMGET', K_vm(vm_id), 'seen_on', 'seen_incarnation', 'moving_to', 'moving_incarnation')
     if row[1] == host_id and num(row[2]) <= num(incarnation) then redis.call('HSET', K_vm(vm_id), 'seen_state', 'ABSENT') end
+    if row[3] == host_id and num(row[4]) <= num(incarnation) then goes_no_more(vm_id) end
   end
 end

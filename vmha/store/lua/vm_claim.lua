@@ -26,12 +26,14 @@ else
   if from_id ~= head.host_id or owner_incarnation > math.min(from_incarnation, num(head.incarnation)) then
     return stale_vm(vm_id, row)
   end
-  if values[6] == '1' and (get(vm, 'seen_on') == '' or seen_by(vm_id, from_id) ~= '') then
+  if values[6] == '1' and going_to(vm_id, from_id) == '' and (get(vm, 'seen_on') == '' or seen_by(vm_id, from_id) ~= '') then
     return {'VM_MIGRATED_AWAY', 'vm_id', vm_id, 'host_id', from_id}
   end
 end
 local seen_on, seen_state = seen_by(vm_id, from_id)
 if seen_on ~= '' then return {'VM_MIGRATING', 'vm_id', vm_id, 'host_id', seen_on, 'state', seen_state} end
+local going = going_to(vm_id, from_id)
+if going ~= '' then return {'VM_MIGRATING', 'vm_id', vm_id, 'host_id', going, 'state', 'ON_ITS_WAY'} end
 if to_id == from_id or to_id == head.host_id or not in_force(K_host(to_id), to_incarnation) then
   return {'STALE_INCARNATION', 'host_id', to_id, 'incarnation', to_incarnation}
 end

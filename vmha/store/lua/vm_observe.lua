@@ -68,8 +68,10 @@ local function adopt(o)
 end
 
 local function forget(o)
-  local seen_on = get(K_vm(o.id), 'seen_on')
-  if seen_on ~= '' then redis.call('SREM', K_host_seen(seen_on), o.id) end
+  for _, field in ipairs({'seen_on', 'moving_to'}) do
+    local host = get(K_vm(o.id), field)
+    if host ~= '' then redis.call('SREM', K_host_seen(host), o.id) end
+  end
   redis.call('DEL', K_vm(o.id))
   redis.call('SREM', K_vms(), o.id)
   redis.call('SREM', K_host_vms(me), o.id)
@@ -79,7 +81,7 @@ end
 -- The owner saw it leave; the host that reported it running meanwhile gets it.
 local function hand_to_seen(o, row)
   local host = row.seen_on or ''
-  if host == '' or not in_force(K_host(host), row.seen_incarnation) then return false end
+  if host == '' or row.seen_state == 'ABSENT' or not in_force(K_host(host), row.seen_incarnation) then return false end
   hand_over(o.id, me, host, row.seen_incarnation, num(row.epoch) + 1, '')
   redis.call('HSET', K_vm(o.id), 'state', 'RUNNING', 'state_reason', '')
   note(moved, o.id)
@@ -142,7 +144,7 @@ local function from_another(o, row)
     redis.call('SADD', K_host_seen(me), o.id)
   elseif row.seen_on == me then
     redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation', 'seen_state')
-    redis.call('SREM', K_host_seen(me), o.id)
+    if get(K_vm(o.id), 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), o.id) end
   end
   if o.state ~= 'ABSENT' then note(foreign, o.id) end
 end

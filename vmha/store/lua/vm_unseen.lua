@@ -4,6 +4,6 @@ if not in_force(K_host(me), incarnation) then return {'STALE_INCARNATION', 'host
 for i = 3, #ARGV do
   local vm = K_vm(ARGV[i])
   if get(vm, 'seen_on') == me then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
-  redis.call('SREM', K_host_seen(me), ARGV[i])
+  if get(vm, 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), ARGV[i]) end
 end
 return {'OK'}
