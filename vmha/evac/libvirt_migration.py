@@ -74,11 +74,11 @@ def abort(connection: Any, vm_id: str) -> None:
 
 
 def is_incoming(domain: Any) -> bool:
-    """Whether its memory is still coming in. It is paused for its migration at the source as well, for the switch-over."""
+    """Whether its memory is still coming in. At its source it is paused for the switch-over as well, but there a job says so."""
     state, reason = domain.state()
     if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
         return False
-    return bool(domain.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)
+    return bool(domain.jobStats().get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
 
 
 def shut_down(connection: Any, vm_id: str) -> None:
