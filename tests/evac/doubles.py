@@ -52,6 +52,7 @@ class FakeHypervisor:
     answers_lost: set[str] = field(default_factory=set)
     leaving: dict[str, asyncio.Task[str]] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
+    incoming: set[str] = field(default_factory=set)
 
     def _reach(self) -> None:
         if self.unreachable:
@@ -127,13 +128,15 @@ class FakeHypervisor:
 
     async def _leave(self, vm_id: str, target: FakeHypervisor) -> str:
         target.domains[vm_id] = VmState.PAUSED
+        target.incoming.add(vm_id)
         try:
             await asyncio.sleep(self.migrate_s)
             if _among(vm_id, self.migrates_not):
                 raise asyncio.CancelledError
+            target.incoming.remove(vm_id)
             target.domains[vm_id] = self.domains.pop(vm_id)
         except asyncio.CancelledError:
-            target.domains.pop(vm_id, None)
+            await target.drop_incoming(vm_id, 0.0)
             return "the migration failed"
         finally:
             del self.leaving[vm_id]
@@ -147,6 +150,11 @@ class FakeHypervisor:
         self._reach()
         if vm_id in self.leaving:
             self.leaving[vm_id].cancel()
+
+    async def drop_incoming(self, vm_id: str, timeout_s: float) -> None:
+        if vm_id in self.incoming:
+            self.incoming.remove(vm_id)
+            del self.domains[vm_id]
 
     async def shut_down(self, vm_id: str, timeout_s: float) -> None:
         self._reach()

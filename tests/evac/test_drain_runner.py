@@ -11,6 +11,7 @@ import pytest
 from tests.evac.world import C, World, seen, vm_uuid
 from tests.support.failures import register
 from vmha.errors import Aborted
+from vmha.evac import drain_operations
 from vmha.evac.reasons import VmReason
 from vmha.model import EvacuationKind, EvacuationState, HostState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmObservation
@@ -235,6 +236,50 @@ async def test_r22_a_source_that_dies_in_the_middle_waits_for_the_targets_word(w
     await world.ended(evacuation.evacuation_id)
 
     assert len(set(world.running_on(1)) - {"h1"}) == 1
+    assert sum(len(fake.started) for fake in world.fakes.values()) == 1
+
+
+async def test_s14_a_drain_does_not_wait_for_the_answer_of_a_dead_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt's answer may not come for minutes: the drain sees that the VM is another's, and ends."""
+    monkeypatch.setattr(drain_operations, "LOCK_S", 0.3)
+    evacuation = await dies_in_the_middle(world)
+    world.supervisor().ensure(evacuation)
+    await world.ended(evacuation.evacuation_id)
+    await world.store.hosts.set_state(C, "h1", HostState.EVACUATED, "", "")
+
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert (await world.entries(D))["vm1"].reason == VmReason.TAKEN_OVER
+
+
+async def test_r22_what_has_come_in_so_far_is_dropped_at_the_target(world: World) -> None:
+    """libvirt there would wait for its dead sender for hours: the evacuation ends it, after the proof, and starts the VM."""
+    evacuation = await dies_in_the_middle(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    assert world.fake(target).domains == {vm_uuid(1): VmState.PAUSED}
+
+    world.supervisor().ensure(evacuation)
+    await world.ended(evacuation.evacuation_id)
+
+    assert len(set(world.running_on(1)) - {"h1"}) == 1
+    assert sum(len(fake.started) for fake in world.fakes.values()) == 1
+
+
+async def test_r22_what_a_stranger_was_sending_is_dropped_too(world: World) -> None:
+    """The target's agent had seen it come in (PAUSED): it is ended there, and started when that agent says that it is gone."""
+    await furnish(world, seen(1))
+    world.fake("h2").domains[vm_uuid(1)] = VmState.PAUSED
+    world.fake("h2").incoming.add(vm_uuid(1))
+    await world.vms(seen(1, state=VmState.PAUSED, reason="migration"), host_id="h2")
+    evacuation = await world.order(await world.fail("h1"))
+    world.supervisor().ensure(evacuation)
+    await until(lambda: world.fake("h2").domains == {})
+    assert all(fake.started == [] for fake in world.fakes.values())
+
+    await world.vms(VmObservation(vm_id=vm_uuid(1), name="vm1", state=VmState.ABSENT, state_reason="failed"), host_id="h2")
+    await world.ended(evacuation.evacuation_id)
+
     assert sum(len(fake.started) for fake in world.fakes.values()) == 1
 
 

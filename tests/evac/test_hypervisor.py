@@ -352,6 +352,26 @@ async def test_an_aborted_migration_leaves_the_domain_where_it_was(pair: Callabl
     assert await both.target.list(T) == {}
 
 
+async def test_only_what_is_coming_in_is_dropped(pair: Callable[[float], Pair]) -> None:
+    """A half-sent domain is gone from the target, and its migration fails; one that runs or was paused there stays."""
+    both = pair(5.0)
+    other, unknown = vm_uuid(2), vm_uuid(3)
+    await both.target.start_paused(other, domain_xml(other, "vm2"), T)
+    await both.source.start_paused(VM, XML, T)
+    resume(both.source, VM)
+    move = asyncio.create_task(both.source.migrate(VM, both.uri, T))
+    await asyncio.sleep(0.05)
+
+    for vm_id in (VM, other, unknown):
+        await both.target.drop_incoming(vm_id, T)
+
+    assert await both.target.list(T) == {other: VmState.PAUSED}
+    await both.source.abort_migration(VM, T)
+    with pytest.raises(Refused):
+        await move
+    assert await both.source.list(T) == {VM: VmState.RUNNING}
+
+
 async def test_a_target_that_is_not_reached_got_nothing(pair: Callable[[float], Pair]) -> None:
     """TargetNotReached: the domain runs on, and may be sent elsewhere at once."""
     both = pair(0.0)
@@ -390,6 +410,7 @@ async def test_the_test_driver_refuses_to_migrate(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         await hypervisor.migrate(vm_uuid(2), "qemu+tcp://192.0.2.1/system", T)
     await hypervisor.abort_migration(VM, T)
+    await hypervisor.drop_incoming(VM, T)
 
     assert not await hypervisor.is_migrating(VM, T)
     assert await hypervisor.list(T) == {VM: VmState.PAUSED}

@@ -17,7 +17,7 @@ from vmha.model import HostState, PeerVerdict
 from vmha.rpc.errors import from_rpc_error
 from vmha.rpc.scalars import duration
 from vmha.v1 import cluster_service_pb2 as cs
-from vmha.v1 import heartbeat_pb2, host_pb2
+from vmha.v1 import heartbeat_pb2, host_pb2, vm_pb2
 from vmha.v1 import manager_service_pb2 as ms
 
 
@@ -330,6 +330,20 @@ async def test_agent_that_lost_its_state_releases_no_running_guest(cluster: Worl
     update = await amnesiac.register([vm_report(1), vm_report(3)])
 
     assert list(update.releases) == []
+
+
+async def test_r22_a_whole_inventory_takes_back_what_came_in_and_went(cluster: World) -> None:
+    """No word of its end came, as when libvirt dropped it while nobody listened: the next whole inventory does not name it."""
+    await _registered(cluster, "h1", [vm_report(1)])
+    target = await _registered(cluster, "h2", [vm_report(2)])
+    incoming = vm_report(1, vm_pb2.VM_STATE_PAUSED, reason="migration")
+    await target.acked(await target.inventory([incoming], full=False))
+    before = await cluster.store.vms.get(CLUSTER, vm_id(1))
+
+    await target.acked(await target.inventory([vm_report(2)]))
+
+    assert before.seen_on == "h2"
+    assert (await cluster.store.vms.get(CLUSTER, vm_id(1))).seen_on == ""
 
 
 async def test_empty_inventory_is_an_alarm_and_changes_nothing(cluster: World) -> None:

@@ -81,7 +81,11 @@ async def test_every_event_fits_the_contract(store: Store) -> None:
     for event in events:
         parsed = json_format.ParseDict({event.kind: event.detail}, event_service_pb2.Event())
         assert parsed.WhichOneof("detail") == event.kind
-    last = [e for e in events if e.kind == "evacuation_state_change"][-2]
+    last, _, drain = [e for e in events if e.kind == "evacuation_state_change"][-3:]
+    assert (last.detail["evacuation"]["kind"], drain.detail["evacuation"]["kind"]) == (  # type: ignore[index]
+        "EVACUATION_KIND_EVACUATION",
+        "EVACUATION_KIND_DRAIN",
+    )
     shown = json_format.ParseDict({last.kind: last.detail}, event_service_pb2.Event()).evacuation_state_change.evacuation
 
     assert (shown.total_count, shown.moved_count, shown.host_id) == (1, 1, "h1")

@@ -18,7 +18,7 @@ from vmha.evac import drain_plan, planner
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.admission import AgentNotReached
-from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, TargetNotReached
+from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, RemoteHypervisor, TargetNotReached
 from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
 from vmha.evac.reasons import VmReason
@@ -30,6 +30,8 @@ LOCK_S: Final = 15.0
 ABORT_S: Final = 30.0
 """How long a migration may take to end after it was aborted."""
 STOP_POLL_S: Final = 1.0
+MISSES: Final = 2
+"""Looks in vain, five seconds apart, after which a host's libvirt is not waited for."""
 PRESENT: Final = frozenset({HostState.HEALTHY, HostState.IN_MAINTENANCE, HostState.EVACUATED})
 """States of a host whose VMs can be looked at; an evacuated one has none, and its drain ends."""
 ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
@@ -155,21 +157,36 @@ class DrainOperations(Operations):
 
     async def _send(self, entry: VmEntry, sides: Sides) -> ev.Event:
         hypervisor, uri = self._hypervisor(sides.source), sides.target.config.libvirt_uri
-        async with self._holding(entry.vm_id):
-            try:
-                await hypervisor.migrate(entry.vm_id, uri, self._spans.migrate_timeout_s + ABORT_S)
-            except Busy as error:
-                await self._let_go(entry, looked=True)
-                return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_BUSY, message=str(error))
-            except NotReached as error:
-                await self._let_go(entry, looked=True)
-                return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.HOST_AWAY, message=str(error))
-            except TargetNotReached as error:
-                await self._let_go(entry, looked=True)
-                return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=str(error))
-            except Refused as error:
-                return await self._where_it_is(entry, sides, str(error))
-            return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there")
+        move = asyncio.create_task(
+            hypervisor.migrate(entry.vm_id, uri, self._spans.migrate_timeout_s + ABORT_S), name=f"migration {entry.vm_id}"
+        )
+        keeper = asyncio.create_task(self._keep(entry.vm_id, hypervisor), name=f"lock of {entry.vm_id}")
+        try:
+            await asyncio.wait([move, keeper], return_when=asyncio.FIRST_COMPLETED)
+            if not move.done():
+                # Its host died, or somebody has said already where it is: libvirt's answer may not come for long.
+                return await self._inspect_migration(fx.InspectMigration(entry=entry))
+            return await self._sent(move, entry, sides)
+        finally:
+            keeper.cancel()
+            move.cancel()
+            await asyncio.gather(keeper, move, return_exceptions=True)
+
+    async def _sent(self, move: asyncio.Task[None], entry: VmEntry, sides: Sides) -> ev.Event:
+        try:
+            move.result()
+        except Busy as error:
+            await self._let_go(entry, looked=True)
+            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_BUSY, message=str(error))
+        except NotReached as error:
+            await self._let_go(entry, looked=True)
+            return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.HOST_AWAY, message=str(error))
+        except TargetNotReached as error:
+            await self._let_go(entry, looked=True)
+            return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=str(error))
+        except Refused as error:
+            return await self._where_it_is(entry, sides, str(error))
+        return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there")
 
     async def _inspect_migration(self, operation: fx.InspectMigration) -> ev.Event:
         entry = operation.entry
@@ -270,7 +287,7 @@ class DrainOperations(Operations):
         if refused is not None:
             return refused
         hypervisor, until = self._hypervisor(source), self._clock.now() + self._spans.stop_grace_s
-        async with self._holding(entry.vm_id):
+        async with self._holding(entry.vm_id, hypervisor):
             try:
                 await hypervisor.shut_down(entry.vm_id, LOOK_TIMEOUT_S)
                 while await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S) in ACTIVE and self._clock.now() < until:  # noqa: ASYNC110 - a guest tells nobody
@@ -318,21 +335,27 @@ class DrainOperations(Operations):
         await self.stored(lambda: self._store.vm_locks.release(*self._id, self._runner, entry.vm_id, looked=looked))
 
     @contextlib.asynccontextmanager
-    async def _holding(self, vm_id: str) -> AsyncIterator[None]:
+    async def _holding(self, vm_id: str, hypervisor: RemoteHypervisor) -> AsyncIterator[None]:
         """Keeps the lock while something takes long."""
-        keeper = asyncio.create_task(self._keep(vm_id), name=f"lock of {vm_id}")
+        keeper = asyncio.create_task(self._keep(vm_id, hypervisor), name=f"lock of {vm_id}")
         try:
             yield
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    async def _keep(self, vm_id: str) -> None:
-        while True:
+    async def _keep(self, vm_id: str, hypervisor: RemoteHypervisor) -> None:
+        """Holds the lock; returns when there is nothing more to wait for: the VM is another's, or its host's libvirt is gone."""
+        misses = 0
+        while misses < MISSES:
             await asyncio.sleep(LOCK_S / 3)
             try:
                 await self._store.vm_locks.renew(*self._id, self._runner, vm_id, LOCK_S)
+                await hypervisor.is_migrating(vm_id, LOOK_TIMEOUT_S)
+                misses = 0
             except Aborted:
-                return  # it has arrived, and its agent said so; or another runner holds the drain, which this one learns anyway
+                return
             except Unavailable:
                 continue
+            except HypervisorError:
+                misses += 1

@@ -38,6 +38,10 @@ async def where_it_went(
     """Looks, and writes down what the look has shown. `stored` calls the store as the runner does."""
     try:
         state = await hypervisor.state(vm.vm_id, LOOK_TIMEOUT_S)
+        if state is VmState.PAUSED:
+            # What has come in so far will never be whole: its sender is proven dead.
+            await hypervisor.drop_incoming(vm.vm_id, LOOK_TIMEOUT_S)
+            state = await hypervisor.state(vm.vm_id, LOOK_TIMEOUT_S)
     except HypervisorError:
         return Went.UNKNOWN
     key = (evacuation.cluster_id, vm.vm_id, vm.owner_host_id, target.host_id, target.incarnation, vm.epoch)
@@ -48,7 +52,7 @@ async def where_it_went(
             return Went.UNKNOWN
         return Went.ARRIVED
     if state is VmState.PAUSED:
-        return Went.UNKNOWN  # its memory was still coming in: that host's libvirt drops it
+        return Went.UNKNOWN  # it had arrived, and its user has paused it: its agent is to say so
     await stored(
         lambda: store.evacuations.not_there(evacuation.cluster_id, evacuation.evacuation_id, runner, vm.vm_id, target.host_id)
     )

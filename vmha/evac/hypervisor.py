@@ -102,6 +102,13 @@ class RemoteHypervisor(Protocol):
         """Ends the migration away from here; the domain runs on. Without one nothing happens."""
         ...
 
+    async def drop_incoming(self, vm_id: str, timeout_s: float) -> None:
+        """Ends a domain whose memory is still coming in by a live migration; nothing happens to any other.
+
+        libvirt itself waits for a sender that lost its power for as long as TCP does.
+        """
+        ...
+
     async def shut_down(self, vm_id: str, timeout_s: float) -> None:
         """Asks the guest to power off; it may not listen. Nothing happens to one that is not active."""
         ...

@@ -91,6 +91,10 @@ class LibvirtHypervisor:
         """Ends its migration."""
         await self._ask(lambda c: libvirt_migration.abort(c, vm_id), timeout_s)
 
+    async def drop_incoming(self, vm_id: str, timeout_s: float) -> None:
+        """Ends what is coming in."""
+        await self._ask(lambda c: _drop_incoming(c, vm_id), timeout_s)
+
     async def shut_down(self, vm_id: str, timeout_s: float) -> None:
         """Asks the guest."""
         await self._ask(lambda c: libvirt_migration.shut_down(c, vm_id), timeout_s)
@@ -233,6 +237,12 @@ def _remove(connection: Any, vm_id: str) -> None:
         undefine(domain)
     if (left := _state_of(find_domain(connection, vm_id))) is not VmState.ABSENT:
         raise OutcomeUnknown(f"the domain is still {left} after it was destroyed and undefined")
+
+
+def _drop_incoming(connection: Any, vm_id: str) -> None:
+    domain = find_domain(connection, vm_id)
+    if domain is not None and libvirt_migration.is_incoming(domain):
+        _remove(connection, vm_id)
 
 
 def _raise_when_broken(connection: Any, error: libvirt.libvirtError) -> None:

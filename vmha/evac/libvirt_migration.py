@@ -73,6 +73,14 @@ def abort(connection: Any, vm_id: str) -> None:
         unless(domain.abortJob, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
+def is_incoming(domain: Any) -> bool:
+    """Whether its memory is still coming in. At its source it is paused for the switch-over as well, but there a job says so."""
+    state, reason = domain.state()
+    if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
+        return False
+    return bool(domain.jobStats().get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+
+
 def shut_down(connection: Any, vm_id: str) -> None:
     """See `RemoteHypervisor.shut_down`."""
     domain = find_domain(connection, vm_id)

@@ -148,6 +148,8 @@ class Operations:
 
     async def _plan(self, operation: fx.MakePlan) -> ev.Event:
         cluster_id = self._evacuation.cluster_id
+        migrating = [entry.vm_id for entry in operation.entries if entry.reason == VmReason.VM_MIGRATING]
+        await asyncio.gather(*(self._drop_incoming(vm_id) for vm_id in migrating))
         async with self._edges.plan_lock(cluster_id), self._only_planner():
             # The journal first: what is claimed between two reads is then seen twice, and never not at all.
             journaled = await self.stored(self._planned_anywhere)
@@ -183,6 +185,16 @@ class Operations:
             )
         except (Aborted, NotFound):
             return vm  # it changed meanwhile: the claim looks at what it is then
+
+    async def _drop_incoming(self, vm_id: str) -> None:
+        """What a proven dead host was sending will never be whole; its receiver's agent says so when it is gone (R22)."""
+        vm = await self._vm(vm_id)
+        if vm is None or vm.owner_host_id != self._evacuation.host_id or vm.seen_state is not VmState.PAUSED:
+            return
+        host = await self._host(vm.seen_on, max_age_s=HOST_AGE_S)
+        if host is not None and vm.owner_incarnation <= self._evacuation.incarnation:
+            with contextlib.suppress(HypervisorError):
+                await self._hypervisor(host).drop_incoming(vm_id, LOOK_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _only_planner(self) -> AsyncIterator[None]:

@@ -191,7 +191,7 @@ class InventoryDesk:
         )
 
     async def _settle_absent(self, seen: Seen) -> None:
-        """What the host owns and a full inventory does not name is gone from it.
+        """What the host owns, or had said that it executes, and a full inventory does not name is gone from it.
 
         Unless it names nothing at all: a libvirt that lists nothing is a fault, not a fact. After a new registration it is one.
         """
@@ -204,6 +204,8 @@ class InventoryDesk:
             self._alarms.raise_alarm("EMPTY_INVENTORY", host_id, message)
             return
         self._alarms.clear_alarm("EMPTY_INVENTORY", host_id)
+        if seen.states:
+            await self._store.vms.unsee(self._memory.cluster.cluster_id, host_id, self._session.incarnation, seen.states.keys())
         if gone:
             absent = [VmObservation(vm_id=record.vm_id, name=record.name, state=VmState.ABSENT) for record in gone]
             seen.note(absent, await self._observe(absent))

@@ -336,12 +336,17 @@ class SimHypervisor:
             move.timer.cancel()
             self._give_up(move)
 
+    def drop_incoming(self, vm_id: str) -> None:
+        """End what is coming in; nothing happens to any other domain."""
+        incoming = self.domains.get(vm_id)
+        if incoming is not None and incoming.reason == INCOMING:
+            self._enter(incoming, VmState.SHUTOFF, "failed", "migration", DomainChange.FAILED)
+            self.undefine(incoming)
+            self._note(Fact.GUEST_DROPPED, incoming)
+
     def _give_up(self, move: Outgoing) -> None:
-        incoming, target = move.incoming, move.target
-        if target.domains.get(incoming.vm_id) is incoming and incoming.reason == INCOMING:
-            target._enter(incoming, VmState.SHUTOFF, "failed", "migration", DomainChange.FAILED)
-            target.undefine(incoming)
-            self._note(Fact.GUEST_DROPPED, incoming, on=target.host_id)
+        if move.target.domains.get(move.incoming.vm_id) is move.incoming:
+            move.target.drop_incoming(move.incoming.vm_id)
         move.done(HypervisorFailure("the migration failed"))
 
     def _switch(self, vm_id: str) -> None:

@@ -301,6 +301,11 @@ class SimRemoteHypervisor:
         await self._open(timeout_s)
         self._hypervisor.abort_migration(vm_id)
 
+    async def drop_incoming(self, vm_id: str, timeout_s: float) -> None:
+        """See `RemoteHypervisor`."""
+        await self._open(timeout_s)
+        self._hypervisor.drop_incoming(vm_id)
+
     async def shut_down(self, vm_id: str, timeout_s: float) -> None:
         """See `RemoteHypervisor`: every simulated guest listens."""
         await self._open(timeout_s)

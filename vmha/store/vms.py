@@ -88,7 +88,7 @@ class Vms:
             for name, items in zip(totals, reply, strict=True):
                 totals[name] += items
         if full:
-            await self._unsee(cluster_id, host_id, incarnation, seen)
+            await self.unsee(cluster_id, host_id, incarnation, seen)
         return _result(totals, seen)
 
     async def sighted(self, cluster_id: str, host_id: str, incarnation: int, states: Mapping[str, VmState]) -> None:
@@ -102,7 +102,12 @@ class Vms:
             flat = [part for vm_id, state in items[start : start + CHUNK] for part in (vm_id, state.value)]
             await self._scripts.run("vm_sighted", cluster_id, host_id, incarnation, *flat)
 
-    async def _unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
+    async def unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
+        """Takes in that a host's whole inventory named these VMs only: of no other one anything is there (R22).
+
+        Raises:
+            Aborted: STALE_INCARNATION when incarnation is not in force.
+        """
         marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id))
         gone = sorted({codec.text(vm_id) for vm_id in marked} - seen)
         for start in range(0, len(gone), CHUNK):
