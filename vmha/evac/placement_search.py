@@ -53,7 +53,7 @@ class Search:
     def run(self) -> None:
         """Places by priority: what is of lower priority never costs anybody above it the place."""
         board, budget = self._board, self._budget
-        levels = sorted({unit.priority for unit in board.units}, reverse=True)
+        levels = sorted({board.problem.items[n].priority for unit in board.units for n in unit.members}, reverse=True)
         for position, level in enumerate(levels):
             self._budget = budget.share(1 / (len(levels) - position))
             self._level(level)
