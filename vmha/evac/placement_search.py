@@ -111,7 +111,7 @@ class Search:
         hosts = self._turned(range(len(board.names)))
         for count, steps in ((2, 300), (3, 600)):
             sets = list(combinations(hosts, count))
-            for extra in ([number] for number in few):
+            for extra in [*([number] for number in few), *(list(pair) for pair in combinations(few, 2))]:
                 allowed = set(board.units[extra[0]].hosts)
                 for chosen in sets:
                     if self._budget.left <= 0:
