@@ -294,7 +294,8 @@ def test_a_vm_that_all_refused_is_told_from_one_without_room() -> None:
 def broken(made: Cluster, at: dict[str, str]) -> tuple[set[str], set[str]]:
     """Hard and soft groups that a plan does not keep, by the definition."""
     owners = {v.vm_id: v.owner_host_id for v in made.vms}
-    hard, soft = set(), set()
+    hard: set[str] = set()
+    soft: set[str] = set()
     for each in made.groups.values():
         here = [at.get(v) if owners[v] == SOURCE else owners[v] for v in each.vm_ids]
         hosts = [name for name in here if name]

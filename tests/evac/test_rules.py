@@ -26,7 +26,7 @@ def vm(**facts: object) -> VmRecord:
 
 def reason(record: VmRecord, around: Surroundings | None = None) -> tuple[VmOutcome, VmReason] | None:
     verdict = judge(record, around)
-    return verdict and (verdict.outcome, verdict.reason)
+    return (verdict.outcome, verdict.reason) if verdict else None
 
 
 def snapshot(*hosts: HostRecord, image_directory: str = "") -> ClusterSnapshot:

@@ -165,17 +165,15 @@ class Problem:
 
     def fits(self, item: Item, host_id: str) -> HostRefusal | None:
         """What a host lacks for a VM, as its room is now."""
-        memory_mib, vcpus = self.rooms.free[host_id]
-        if memory_mib < item.memory_mib:
-            return HostRefusal.MEMORY_FULL
-        if vcpus < item.vcpus:
-            return HostRefusal.VCPUS_FULL
         pages = self.rooms.pages.get(host_id)
         if pages is not None:
             size = page_size(item.hugepage_kib, pages)
             if pages.get(size, 0.0) < item.memory_mib:
                 return HostRefusal.MEMORY_FULL if size == ORDINARY else HostRefusal.HUGEPAGES_FULL
-        return None
+        memory_mib, vcpus = self.rooms.free[host_id]
+        if memory_mib < item.memory_mib:
+            return HostRefusal.MEMORY_FULL
+        return HostRefusal.VCPUS_FULL if vcpus < item.vcpus else None
 
     def unkept(self, item: Item, places: Places) -> Iterator[Binding]:
         """Groups that its place does not keep, given everybody else's."""

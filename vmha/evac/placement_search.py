@@ -53,7 +53,7 @@ class Search:
     def run(self) -> None:
         """Places by priority: what is of lower priority never costs anybody above it the place."""
         board, budget = self._board, self._budget
-        levels = sorted({unit.priority for unit in board.units}, reverse=True)
+        levels = sorted({board.problem.items[n].priority for unit in board.units for n in unit.members}, reverse=True)
         for position, level in enumerate(levels):
             self._budget = budget.share(1 / (len(levels) - position))
             self._level(level)
@@ -111,7 +111,7 @@ class Search:
         hosts = self._turned(range(len(board.names)))
         for count, steps in ((2, 300), (3, 600)):
             sets = list(combinations(hosts, count))
-            for extra in ([number] for number in few):
+            for extra in [*([number] for number in few), *(list(pair) for pair in combinations(few, 2))]:
                 allowed = set(board.units[extra[0]].hosts)
                 for chosen in sets:
                     if self._budget.left <= 0:
