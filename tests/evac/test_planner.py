@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.placement_clusters import host_of, vm_of
-from vmha.evac.planner import Situation, first_entries, moved, plan, plan_drain
-from vmha.evac.reasons import HostRefusal, VmReason
+from vmha.evac import drain_plan
+from vmha.evac.planner import Situation, first_entries, moved, plan
+from vmha.evac.reasons import VmReason
 from vmha.facts import DiskStorage, HostFacts, VmDisk, VmFacts
 from vmha.model import ClusterConfig, EvacuationState, Group, GroupMode, GroupPolicy, HostState, VmOutcome, VmState, VmStep
 from vmha.store.records import ClusterRecord, ClusterSnapshot, EvacuationRecord, HostRecord, VmEntry, VmRecord
@@ -129,13 +130,13 @@ def test_s27_a_drain_takes_paused_vms_along_and_leaves_what_cannot_migrate() -> 
     root = VmDisk(target="vda", storage=DiskStorage.LOCAL, source="/var/a", root=True)
     paused = replace(vm("p"), state=VmState.PAUSED, desired_state=VmState.PAUSED)
     vms = [paused, vm("m"), vm("l", disks=(root,)), vm("d", has_passthrough=True), replace(vm("off"), state=VmState.SHUTOFF)]
-    hosts = [host_of("h1", FACTS), host_of("h2", FACTS), host_of("h3", replace(FACTS, cpu_model="Skylake")), host_of("h4", FACTS)]
-    placed, left = plan_drain("h1", situation(hosts, vms), refused_by={"m": frozenset({"h2"}), "p": frozenset({"h4"})})
+    source = replace(host_of("h1", FACTS), in_maintenance=True)
+    hosts = [source, host_of("h2", FACTS), host_of("h3", replace(FACTS, cpu_model="Skylake")), host_of("h4", FACTS)]
+    tried = {"m": ("h2",), "p": ("h4",)}
+    entries = [replace(entry, attempts=tried.get(entry.vm_id, ())) for entry in first_entries(EVACUATION, vms)]
+    found = {entry.vm_id: entry for entry in drain_plan.plan(EVACUATION, source, entries, situation(hosts, vms)).entries}
 
-    assert {p.vm_id: p.host_id for p in placed} == {"p": "h2", "m": "h4"}
-    assert {vm_id: verdict.reason for vm_id, verdict in left.items()} == {
-        "l": VmReason.LOCAL_DISK,
-        "d": VmReason.PASSTHROUGH_DEVICE,
-    }
-    [alone], _ = plan_drain("h1", situation([hosts[0], hosts[2]], [vm("m")]))
-    assert (alone.reason, alone.refused["h3"]) == (VmReason.CPU_INCOMPATIBLE, HostRefusal.CPU_INCOMPATIBLE)
+    assert {vm_id: entry.target_host_id for vm_id, entry in found.items() if entry.target_host_id} == {"p": "h2", "m": "h4"}
+    assert (found["l"].reason, found["d"].reason) == (VmReason.LOCAL_DISK, VmReason.PASSTHROUGH_DEVICE)
+    alone = drain_plan.plan(EVACUATION, source, first_entries(EVACUATION, [vm("m")]), situation([source, hosts[2]], [vm("m")]))
+    assert [entry.reason for entry in alone.entries] == [VmReason.CPU_INCOMPATIBLE]

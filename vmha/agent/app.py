@@ -76,8 +76,7 @@ async def run(
             stack.push_async_callback(exporter.close)
         managers, peers = GrpcManagers(settings.tls), GrpcPeers(settings.tls)
         edges = Edges(hypervisor or _libvirt(settings, metrics), probe, managers, peers, HostStorage())
-        copy = ClusterCopy(DiskFile(settings.marker_dir / COPY_NAME), state)
-        agent = Parts(settings, state, copy, clock, metrics, edges)
+        agent = Parts(settings, state, ClusterCopy(DiskFile(settings.marker_dir / COPY_NAME), state), clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
         server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
