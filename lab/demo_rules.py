@@ -127,7 +127,6 @@ def _make_room(console: Console, stack: Stack) -> None:
     """What waits is placed as soon as a host appears that its rules let it have (B4)."""
     console.print(f"\n{SPARE} joins the aggregate dongle (vmha apply) ...")
     stack.aggregates = {**stack.aggregates, SPARE: ("lab", "dongle")}
-    stack.write_cluster()
     stack.apply()
     took_s = stack.wait(lambda: _outcomes(stack).get("lonely1") == "MOVED", PLACED_WITHIN_S, "lonely1 has been placed")
     console.print(

@@ -6,7 +6,6 @@ configuration file; nothing is imported from the services.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -21,23 +20,21 @@ from pathlib import Path
 import grpc
 import redis
 
-from lab import Lab
+from lab import Lab, files
+from lab.files import CLUSTER, WATCHDOG_TIMEOUT_S
 from lab.paper import PaperLab
 from lab.watch import EventLog
-from lab.watchdog import Watchdog, pipe_of, watch_all
+from lab.watchdog import Watchdog, watch_all
 from vmha.v1 import cluster_pb2, host_pb2, vm_pb2
 from vmha.v1 import cluster_service_pb2 as cs
 from vmha.v1 import cluster_service_pb2_grpc as cs_grpc
 from vmha.v1 import evacuation_service_pb2 as ev
 from vmha.v1 import evacuation_service_pb2_grpc as ev_grpc
 
-CLUSTER = "lab"
 MANAGER_PORT, EVAC_PORT = 7400, 7402
 NEXT_MANAGER = 10
 """Replicas listen this many ports apart."""
 CALL_TIMEOUT_S = 5.0
-WATCHDOG_TIMEOUT_S, WATCHDOG_RESET_S = 2, 0.5
-"""With 0.5 s for a busy box they fit into T_kill of the fast profile, 4 s."""
 RECONNECT = ("grpc.max_reconnect_backoff_ms", 500)
 
 
@@ -98,7 +95,7 @@ class Stack:
         Raises:
             StackError: A service does not come up.
         """
-        self._write_configs()
+        files.write(self)
         self.lab.agent_command = self._agent_command
         for name in ("redis", *self.manager_names, "evac"):
             self.start_process(name)
@@ -200,7 +197,8 @@ class Stack:
         return done
 
     def apply(self) -> None:
-        """Apply the cluster file: cluster, hosts, and HA switched on."""
+        """Write the cluster file as it is now and apply it: cluster, hosts, groups, and HA switched on."""
+        files.write_cluster(self)
         self.vmha("apply", "-f", str(self.directory / "cluster.yaml"))
 
     def host(self, host_id: str) -> host_pb2.Host:
@@ -318,42 +316,6 @@ class Stack:
     def _agent_command(self, host_id: str) -> list[str]:
         return [sys.executable, "-m", "vmha.cli.main", "agent", "--config", str(self.directory / f"agent-{host_id}.yaml")]
 
-    def _write_configs(self) -> None:
-        common = {"log_level": self.log_level, "log_format": "json"}
-        for name, target in zip(self.manager_names, self.manager_targets, strict=True):
-            self._write(name, {"manager_id": name, "listen": target, "redis_url": self.redis_url, "evac_target": self.evac_target,
-                               "discovery_interval_s": 0.5, **common})  # fmt: skip
-        # libvirt takes the lab's shared storage for a disk of its own.
-        self._write("evac", {"listen": self.evac_target, "redis_url": self.redis_url, "runner_ttl_s": 3, "pending_retry_s": 1,
-                             "migrate_unsafe": True, **common})  # fmt: skip
-        for host_id in self.host_ids:
-            self._write(f"agent-{host_id}", self._agent_file(host_id) | common)
-        self.write_cluster()
-
-    def write_cluster(self) -> None:
-        """Write the cluster file for `apply`."""
-        self._write("cluster", self._cluster_file())
-
-    def _agent_file(self, host_id: str) -> dict[str, object]:
-        settings: dict[str, object] = {
-            "host_id": host_id,
-            "managers": self.manager_targets,
-            "listen": f"{self.lab.host(host_id).peer_address}:7401",
-            "boot_id_file": self.lab.BOOT_ID_FILE.format(host=host_id),
-            "marker_dir": str(self.lab.host(host_id).directory / "vmha"),
-        }
-        if self.watchdog:
-            settings |= {
-                "watchdog_device": str(pipe_of(self.lab.host(host_id).directory)),
-                "watchdog_timeout_s": WATCHDOG_TIMEOUT_S,
-                "watchdog_reset_s": WATCHDOG_RESET_S,
-            }
-        if isinstance(self.lab, Lab):
-            settings["shared_directories"] = [str(self.lab.shared)]
-        if isinstance(self.lab, PaperLab):
-            settings |= {"state_dir": self.lab.STATE_DIR.format(host=host_id), "libvirt_uri": self.lab.host(host_id).libvirt_uri}
-        return settings
-
     @property
     def manager_names(self) -> list[str]:
         """manager, manager2, ..."""
@@ -372,38 +334,6 @@ class Stack:
     def host_ids(self) -> list[str]:
         """host1 .. hostN."""
         return [f"host{i}" for i in range(1, self.hosts + 1)]
-
-    def _cluster_file(self) -> dict[str, object]:
-        hosts = []
-        for host_id in self.host_ids:
-            host = self.lab.host(host_id)
-            entry: dict[str, object] = {
-                "id": host_id,
-                "probe_target": f"{host.peer_address}:9177",
-                "agent_target": f"{host.peer_address}:7401",
-                "libvirt_uri": host.libvirt_uri,
-            }
-            if host_id in self.aggregates:
-                entry["aggregates"] = list(self.aggregates[host_id])
-            if self.fence:
-                entry["fence"] = self.lab.fence.config(host_id)
-            hosts.append(entry)
-        cluster: dict[str, object] = {
-            "id": CLUSTER,
-            "profile": self.profile,
-            "proof": self.proof,
-            "timers": dict(self.timers),
-            # Each host of a lab has this box's few processors, and its guests hardly use any.
-            "cpu_overcommit": 32,
-            "ha_enabled": True,
-        }
-        if isinstance(self.lab, Lab):
-            cluster["image_directory"] = str(self.lab.images)
-        return {"cluster": cluster, "hosts": hosts, "groups": list(self.groups)}
-
-    def _write(self, name: str, content: object) -> None:
-        # JSON is YAML.
-        (self.directory / f"{name}.yaml").write_text(json.dumps(content, indent=1))
 
 
 @contextmanager

@@ -28,7 +28,12 @@ class Kind(NamedTuple):
 
 
 class Wants(NamedTuple):
-    """What the rules look at of a VM. `shared`: (directory, storage_id) of its shared disks."""
+    """What the rules look at of a VM.
+
+    Attributes:
+        shared: (directory, storage_id) of its shared disks.
+        source_had_cpu_model: Its old host's libvirt called the CPU model that it asks for usable.
+    """
 
     aggregates: tuple[str, ...]
     machine: str
@@ -39,6 +44,7 @@ class Wants(NamedTuple):
     shared: tuple[tuple[str, str], ...]
     source_operating_system: str
     source_cpu_model: str
+    source_had_cpu_model: bool
     source_tpm_storage_id: str
 
 
@@ -74,6 +80,7 @@ def wants_of(facts: VmFacts, source: HostFacts | None) -> Wants:
         tuple(sorted(shared)),
         source.operating_system if source else "",
         source.cpu_model if source else "",
+        facts.cpu_model in source.cpu_models if source else False,
         source.tpm_storage_id if source else "",
     )
 
@@ -116,8 +123,11 @@ def tpm_state(vm: Wants, host: Kind) -> HostRefusal | None:
 
 
 def cpu_model(vm: Wants, host: Kind) -> HostRefusal | None:
-    """A VM that asks for a CPU model by name needs a hypervisor that can give it."""
-    named = vm.cpu_mode == "custom" and vm.cpu_model and host.cpu_models
+    """A VM that asks for a CPU model by name needs a hypervisor that can give it.
+
+    libvirt's list of usable models is shorter than what starts: it counts only where the old host's had the model.
+    """
+    named = vm.cpu_mode == "custom" and vm.source_had_cpu_model and host.cpu_models
     return HostRefusal.CPU_INCOMPATIBLE if named and vm.cpu_model not in host.cpu_models else None
 
 
