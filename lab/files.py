@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lab import Lab
+from lab.config import TPM_STATE_DIRECTORY
 from lab.paper import PaperLab
 from lab.watchdog import pipe_of
 
@@ -78,7 +79,7 @@ def _agent(stack: Stack, host_id: str) -> dict[str, object]:
             "watchdog_reset_s": WATCHDOG_RESET_S,
         }
     if isinstance(stack.lab, Lab):
-        settings["shared_directories"] = [str(stack.lab.shared)]
+        settings["shared_directories"] = [str(stack.lab.shared), TPM_STATE_DIRECTORY]
     if isinstance(stack.lab, PaperLab):
         settings |= {"state_dir": stack.lab.STATE_DIR.format(host=host_id), "libvirt_uri": stack.lab.host(host_id).libvirt_uri}
     return settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stack import CLUSTER
+from lab.files import CLUSTER
 from tests.e2e.cluster import Cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]

@@ -29,10 +29,12 @@ def copy_image(connection: Any, path: str, disk_format: str, image_path: str) ->
     library, image_name = posixpath.split(image_path)
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(_pool(connection, library))
-        pool = images if directory == library else stack.enter_context(_pool(connection, directory))
         image = _image(images, image_name)
         if image is None:
             raise Refused(f"there is no image {image_name} in {library}")
+        # The directory is made where it is not there: this host may never have had a disk of its own.
+        build = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
+        pool = images if directory == library else stack.enter_context(_pool(connection, directory, build))
         with contextlib.suppress(libvirt.libvirtError):  # nothing is there, or the next call says what is wrong
             pool.storageVolLookupByName(name).delete()
         pool.createXMLFrom(
@@ -51,13 +53,13 @@ def _image(pool: Any, name: str) -> Any | None:
 
 
 @contextlib.contextmanager
-def _pool(connection: Any, directory: str) -> Iterator[Any]:
+def _pool(connection: Any, directory: str, build: int = 0) -> Iterator[Any]:
     """The active pool that shows a directory, as it is now; where the host has none, one of ours for the time being."""
     active = connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
     known = next((pool for pool in active if _directory(pool) == directory), None)
     name = "vmha-" + hashlib.sha1(directory.encode(), usedforsecurity=False).hexdigest()[:16]
     xml = f"<pool type='dir'><name>{name}</name><target><path>{escape(directory)}</path></target></pool>"
-    pool = known or connection.storagePoolCreateXML(xml, 0)
+    pool = known or connection.storagePoolCreateXML(xml, build)
     try:
         pool.refresh(0)
         yield pool

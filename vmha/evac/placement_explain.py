@@ -10,6 +10,15 @@ from vmha.evac.reasons import HostRefusal, VmReason
 
 SHOWN = 16
 """Hosts that a message names for each reason; the others are counted."""
+_LEADS = {
+    VmReason.NO_CAPACITY: "no host that may have it has the room",
+    VmReason.NO_HOST: "no other host may be a target",
+    VmReason.STORAGE_NOT_SHARED: "no other healthy host shares the storage that its disks lie on",
+    VmReason.VTPM_STATE_ELSEWHERE: "no other healthy host shares the storage that its TPM's state lies on",
+    VmReason.CPU_INCOMPATIBLE: "no other healthy host has a CPU that it can run on",
+    VmReason.MACHINE_UNSUPPORTED: "no other healthy host knows its machine type",
+    VmReason.HUGEPAGES_MISSING: "no other healthy host has the huge pages",
+}
 _GROUPS = {True: HostRefusal.HARD_AFFINITY, False: HostRefusal.HARD_ANTI_AFFINITY}
 _RULES = list(REASON_OF)
 
@@ -91,7 +100,7 @@ class Explainer:
         """Why a VM has no target."""
         refused = self.refusals(item)
         reason = self._reason(item, refused)
-        message = _explain(item, refused)
+        message = "; ".join(part for part in (_lead(reason, item), _explain(item, refused)) if part)
         groups = [b for b in self._hard(item) if reason.value == _GROUPS[b.affine].value]
         if groups:
             message = f"no target with room keeps {', '.join(_named(b) + self._where(b, item) for b in groups)}; {message}"
@@ -116,6 +125,16 @@ class Explainer:
             if _GROUPS[binding.affine] in able:
                 return VmReason(_GROUPS[binding.affine].value)
         return VmReason.HUGEPAGES_MISSING if HostRefusal.HUGEPAGES_FULL in able else VmReason.NO_CAPACITY
+
+
+def _lead(reason: VmReason, item: Item) -> str:
+    """What an operator wants to read first."""
+    if reason is VmReason.AGGREGATE_EMPTY:
+        return f"no other healthy host is in {', '.join(item.demand.facts.aggregates)}"
+    source = item.demand.source
+    if reason is VmReason.OS_VERSION_DIFFERS and source is not None:
+        return f"no other healthy host runs {source.operating_system}"
+    return _LEADS.get(reason, "")
 
 
 def _soft_reason(broken: list[Binding]) -> VmReason | None:

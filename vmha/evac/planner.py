@@ -82,13 +82,17 @@ def _demand(entry: VmEntry, vm: VmRecord, source: HostFacts | None) -> Demand:
 
 
 def moved(entry: VmEntry) -> VmEntry:
-    """The entry of a VM that runs on its target: a new root disk is said (S24), and soft groups not kept there (S17, S18)."""
-    outcome = VmOutcome.REBUILT if entry.image else VmOutcome.MOVED
-    told = [f"its root disk is new, made from the image {entry.image}"] if entry.image else []
+    """The entry of a VM that runs on its target, and why there (B5): a new root disk (S24), soft groups not kept (S17, S18)."""
     reason: VmReason | None = None
     if entry.violated:
         reason = max(VmReason.SOFT_AFFINITY_BROKEN, VmReason.SOFT_ANTI_AFFINITY_BROKEN, key=lambda r: _counts(r, entry.violated))
+    set_back = entry.reason not in {"", reason}
+    told = [f"its root disk is new, made from the image {entry.image}"] if entry.image else []
+    if set_back and entry.violated:
         told.append(f"does not keep {', '.join(entry.violated)}: no target with room did")
+    elif entry.message and not set_back:
+        told.append(entry.message)
+    outcome = VmOutcome.REBUILT if entry.image else VmOutcome.MOVED
     return replace(entry, step=VmStep.SETTLED, outcome=outcome, reason=reason or "", message="; ".join(told))
 
 
