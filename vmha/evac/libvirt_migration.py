@@ -74,7 +74,7 @@ def abort(connection: Any, vm_id: str) -> None:
 
 
 def is_incoming(domain: Any) -> bool:
-    """Whether its memory is still coming in. It is paused at its source as well, for the switch-over: there libvirt has figures."""
+    """Whether its memory is still coming in. It is paused at its source, too, for the switch-over: there libvirt has figures."""
     state, reason = domain.state()
     if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
         return False
