@@ -242,7 +242,7 @@ def _remove(connection: Any, vm_id: str) -> None:
 def _drop_incoming(connection: Any, vm_id: str) -> None:
     domain = find_domain(connection, vm_id)
     if domain is not None and libvirt_migration.is_incoming(domain):
-        _remove(connection, vm_id)
+        unless(domain.destroy, libvirt.VIR_ERR_OPERATION_INVALID)  # it is defined at the end only
 
 
 def _raise_when_broken(connection: Any, error: libvirt.libvirtError) -> None:

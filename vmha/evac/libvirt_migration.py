@@ -74,11 +74,18 @@ def abort(connection: Any, vm_id: str) -> None:
 
 
 def is_incoming(domain: Any) -> bool:
-    """Whether its memory is still coming in. At its source it is paused for the switch-over as well, but there a job says so."""
+    """Whether its memory is still coming in. It is paused at its source, too, for the switch-over: there libvirt has figures."""
     state, reason = domain.state()
     if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
         return False
-    return bool(domain.jobStats().get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+    try:
+        domain.jobStats()
+    except libvirt.libvirtError as error:
+        # "migration statistics are available only on the source host"
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return True
+        raise
+    return False
 
 
 def shut_down(connection: Any, vm_id: str) -> None:
