@@ -53,4 +53,5 @@ def test_s24_a_guest_on_a_local_disk_is_rebuilt_from_its_image(make_cluster: Mak
     assert (vm.vm_id, vm.owner_host_id != "host1") == (guest.uuid, True)
     shown = cluster.stack.vmha("evacuation", "show", cluster.stack.evacuations_of("host1")[0].evacuation_id).stdout
     assert f"made from the image {IMAGE}" in shown
+    assert f"made from the image {IMAGE}" in cluster.stack.vmha("vm", "explain", "local1").stdout
     cluster.stack.wait(lambda: any(beat.at > cut for beat in cluster.lab.beats.of("local1")), 30, "local1 beats again")

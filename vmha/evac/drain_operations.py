@@ -102,8 +102,7 @@ class DrainOperations(Operations):
 
     async def _plan_drain(self, operation: fx.PlanDrain) -> ev.Event:
         cluster_id, drain = self._evacuation.cluster_id, self._evacuation
-        async with self._edges.plan_lock(cluster_id), self._only_planner():
-            journaled = await self.stored(self._planned_anywhere)
+        async with self._turn.taken() as journaled:
             snapshot, vms = await asyncio.gather(
                 self.stored(lambda: self._store.clusters.snapshot(cluster_id)),
                 self.stored(lambda: self._store.vms.list(cluster_id)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from vmha.evac.fencing import FenceDevice
 from vmha.evac.going import Went, where_it_went
 from vmha.evac.hypervisor import HypervisorError, LockHeld, NotReached, OutcomeUnknown, Refused, RemoteHypervisor
 from vmha.evac.placement import refusal
+from vmha.evac.plan_turn import PlanTurn
 from vmha.evac.proof import Case, prove
 from vmha.evac.reasons import VmReason
 from vmha.model import VmOutcome, VmState, VmStep
@@ -39,8 +40,6 @@ LOOK_TIMEOUT_S = 5.0
 """For questions that change nothing."""
 HOST_AGE_S = 0.25
 """A target's record may be this old when a VM is claimed for it; the claim itself checks that its registration is in force."""
-PLAN_LOCK_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 60.0, 0.05
-"""How long one evacuator may plan for a cluster, how long another waits for it, and how often it looks."""
 NOT_READY = frozenset({"LEASE_EXPIRED", "NOT_REGISTERED", "INCARNATION_MISMATCH"})
 """An agent's refusals that say nothing of the VM: its host may take it later."""
 REBUILD_TIMEOUT_S = 1800.0
@@ -72,6 +71,9 @@ class Operations:
         self._hosts: dict[str, HostRecord] = {}
         self._read_at: dict[str, float] = {}
         self._start_timeout_s = 60.0
+        self._turn = PlanTurn(
+            edges.store, edges.plan_lock(evacuation.cluster_id), evacuation.cluster_id, runner, clock, self.stored
+        )
         self._looked_at = float("-inf")
         self._cluster_read: ClusterRecord | None = None
         self._log = structlog.get_logger("vmha.evac")
@@ -150,9 +152,7 @@ class Operations:
         cluster_id = self._evacuation.cluster_id
         migrating = [entry.vm_id for entry in operation.entries if entry.reason == VmReason.VM_MIGRATING]
         await asyncio.gather(*(self._drop_incoming(vm_id) for vm_id in migrating))
-        async with self._edges.plan_lock(cluster_id), self._only_planner():
-            # The journal first: what is claimed between two reads is then seen twice, and never not at all.
-            journaled = await self.stored(self._planned_anywhere)
+        async with self._turn.taken() as journaled:
             asked = self._clock.now()
             snapshot, vms = await asyncio.gather(
                 self.stored(lambda: self._store.clusters.snapshot(cluster_id)),
@@ -196,24 +196,6 @@ class Operations:
             with contextlib.suppress(HypervisorError):
                 await self._hypervisor(host).drop_incoming(vm_id, LOOK_TIMEOUT_S)
 
-    @contextlib.asynccontextmanager
-    async def _only_planner(self) -> AsyncIterator[None]:
-        """Two evacuators never plan for the same room at once. Held as long as the runner's lock lives, at most."""
-        key = (self._evacuation.cluster_id, self._runner)
-        until = self._clock.now() + PLAN_WAIT_S
-        while not await self.stored(lambda: self._store.evacuations.lock_plans(*key, PLAN_LOCK_S)):
-            if self._clock.now() > until:
-                raise Unavailable("PLAN_LOCKED", "another evacuator has been planning for long")
-            await asyncio.sleep(PLAN_POLL_S)
-        try:
-            async with asyncio.timeout(PLAN_LOCK_S):
-                yield
-        except TimeoutError:
-            raise Unavailable("PLAN_LOCKED", f"the plan took longer than {PLAN_LOCK_S:g} s") from None
-        finally:
-            with contextlib.suppress(Unavailable):  # it ends by itself
-                await self._store.evacuations.unlock_plans(*key)
-
     async def _journal_changes(self, before: tuple[VmEntry, ...], made: ev.PlanMade) -> ev.PlanMade:
         known = {entry.vm_id: entry for entry in before}
         kept: list[VmEntry] = []
@@ -225,12 +207,6 @@ class Operations:
             await self.journal(entry)
             kept.append(entry)
         return replace(made, entries=tuple(kept))
-
-    async def _planned_anywhere(self) -> list[VmEntry]:
-        cluster_id = self._evacuation.cluster_id
-        unfinished = await self._store.evacuations.unfinished(cluster_id)
-        found = await asyncio.gather(*(self._store.evacuations.entries(cluster_id, e.evacuation_id) for e in unfinished))
-        return [entry for entries in found for entry in entries]
 
     async def _claim(self, operation: fx.ClaimVm) -> ev.Event:
         entry, target = operation.entry, operation.target_host_id

@@ -144,7 +144,8 @@ def _vm_words(vm: Mapping[str, Any]) -> str:
     step = str(vm.get("step", "")).removeprefix("VM_STEP_")
     outcome = str(vm.get("outcome", "")).removeprefix("VM_OUTCOME_").replace("UNSPECIFIED", "")
     to = f"to {vm['target_host_id']}" if vm.get("target_host_id") else ""
-    return " ".join(word for word in (vm.get("vm_name", ""), step, to, outcome, vm.get("reason", "")) if word)
+    said = " ".join(word for word in (vm.get("vm_name", ""), step, to, outcome, vm.get("reason", "")) if word)
+    return f"{said}: {vm['message']}" if vm.get("message") else said
 
 
 def _vm_summary(record: VmRecord) -> str:
