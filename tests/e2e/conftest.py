@@ -20,7 +20,8 @@ QUICK_LEARNING_S = 2.0
 
 @pytest.fixture
 def make_cluster() -> Iterator[Callable[..., Cluster]]:
-    """A function that builds a settled cluster: hosts, guests (name -> host), timers and the rest of Stack's settings."""
+    """A function that builds a settled cluster: hosts, guests (name -> host), timers and the rest of Stack's settings, as
+    aggregates and groups."""
     with ExitStack() as opened:
         made: list[Cluster] = []
 
@@ -35,10 +36,11 @@ def make_cluster() -> Iterator[Callable[..., Cluster]]:
             managers: int = 1,
             watchdog: bool = False,
             wishes: dict[str, dict[str, Any]] | None = None,
+            **rules: Any,
         ) -> Cluster:
             lab = opened.enter_context(Lab())
             overrides = {"learning_s": QUICK_LEARNING_S, **(timers or {})}
-            parts: dict[str, Any] = {"proof": proof, "fence": fence, "managers": managers, "watchdog": watchdog}
+            parts: dict[str, Any] = {"proof": proof, "fence": fence, "managers": managers, "watchdog": watchdog, **rules}
             stack = Stack(lab=lab, hosts=hosts, profile=profile, timers=overrides, **parts)
             opened.enter_context(running(stack))
             cluster = Cluster(stack, lab, guests if guests is not None else {"vm1": "host1", "vm2": "host1", "vm3": "host2"})
