@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lab.config import TPM_STATE_DIRECTORY
 from tests.e2e.cluster import Cluster
 from vmha.v1 import host_pb2, vm_pb2
 
@@ -53,6 +54,10 @@ def test_s13_s24_hosts_prove_that_they_share_the_folder_of_images(make_cluster: 
         hosts = [cluster.stack.host(host_id) for host_id in cluster.stack.host_ids]
         return {_storage_id(host, shared) for host in hosts}
 
+    def tpm_ids() -> set[str]:
+        hosts = [cluster.stack.host(host_id) for host_id in cluster.stack.host_ids]
+        return {_storage_id(host, TPM_STATE_DIRECTORY) for host in hosts}
+
     cluster.stack.wait(lambda: len(ids()) == 1 and "" not in ids(), 30, "all hosts name one storage")
     cluster.stack.wait(lambda: _root(cluster).storage_id in ids(), 30, "the disk of vm1 lies on it")
 
@@ -60,7 +65,11 @@ def test_s13_s24_hosts_prove_that_they_share_the_folder_of_images(make_cluster: 
     facts = cluster.stack.host("host1").facts
     assert "pc" in facts.machines
     assert any(name.startswith("pc-q35-") for name in facts.machines)
-    assert facts.tpm_storage_id == ""
+    cluster.stack.wait(
+        lambda: {cluster.stack.host(host_id).facts.tpm_storage_id for host_id in cluster.stack.host_ids} == tpm_ids() - {""},
+        30,
+        "the state of TPMs lies on one storage, too",
+    )
 
 
 def _storage_id(host: host_pb2.Host, path: str) -> str:
