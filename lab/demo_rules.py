@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from rich.console import Console
 from rich.table import Table
 
@@ -104,7 +105,14 @@ def wait_settled(stack: Stack, kinds: Sequence[Kind]) -> None:
 def wait_outcomes(stack: Stack, kinds: Sequence[Kind]) -> None:
     """Wait until every guest of the lost host has the outcome of its kind."""
     wanted = {kind.name: kind.outcome for kind in kinds if kind.outcome}
-    stack.wait(lambda: _outcomes(stack) == wanted, PLACED_WITHIN_S, f"every guest has the outcome of its kind: {wanted}")
+    stack.wait(lambda: _have(stack, wanted), PLACED_WITHIN_S, f"every guest has the outcome of its kind: {wanted}")
+
+
+def _have(stack: Stack, wanted: Mapping[str, str]) -> bool:
+    try:
+        return _outcomes(stack) == wanted
+    except grpc.RpcError:
+        return False  # the evacuator is just starting
 
 
 def _entries(stack: Stack) -> dict[str, ev.VmEvacuation]:
