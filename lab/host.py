@@ -212,7 +212,15 @@ class Host:
 
     def virsh(self, *arguments: str, timeout_s: float = 30.0) -> str:
         """Run virsh against this host from the manager's side."""
-        return run(["virsh", "-q", "-c", self.libvirt_uri, *arguments], timeout_s=timeout_s)
+        command = ["virsh", "-q", "-c", self.libvirt_uri, *arguments]
+        try:
+            return run(command, timeout_s=timeout_s)
+        except LabError as error:
+            # Seen once in hundreds of labs, of a host that had just answered; nothing was sent, so once more is the first time.
+            if "No route to host" not in str(error) or not self.is_on():
+                raise
+            self.wait_ready()
+            return run(command, timeout_s=timeout_s)
 
     def start_guest(self, name: str) -> None:
         """Define a guest of `Lab.mkvm` here and start it."""
