@@ -15,7 +15,7 @@ from vmha.evac.events import PlanMade
 from vmha.evac.pair_rules import LIVE_PAIR_RULES
 from vmha.evac.placement import Demand, Placement, place
 from vmha.evac.reasons import VmReason
-from vmha.evac.rules import LIVE_RULES, judge, surroundings
+from vmha.evac.rules import LIVE_RULES, Surroundings, judge, surroundings
 from vmha.model import VmOutcome, VmState, VmStep
 from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
 
@@ -41,9 +41,9 @@ def new_entries(drain: EvacuationRecord, vms: Sequence[VmRecord], known: frozens
 def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], situation: planner.Situation) -> PlanMade:
     """Gives each entry a target, an outcome, PENDING, or its place among those that are stopped."""
     vms = {vm.vm_id: vm for vm in situation.vms}
-    draft = Draft()
+    draft, around = Draft(), surroundings(situation.snapshot, drain.host_id)
     for entry in entries:
-        _judge(draft, drain, host, entry, vms.get(entry.vm_id), situation)
+        _judge(draft, drain, host, entry, vms.get(entry.vm_id), situation, around)
     # Its host is in maintenance: no target of anybody, and no failed host to say so.
     rooms = planner.rooms("", situation, draft.demands.keys())
     wanted = [
@@ -58,7 +58,13 @@ def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], 
 
 
 def _judge(
-    draft: Draft, drain: EvacuationRecord, host: HostRecord, entry: VmEntry, vm: VmRecord | None, situation: planner.Situation
+    draft: Draft,
+    drain: EvacuationRecord,
+    host: HostRecord,
+    entry: VmEntry,
+    vm: VmRecord | None,
+    situation: planner.Situation,
+    around: Surroundings,
 ) -> None:
     gone = left(drain, vm)
     if gone is not None or vm is None:
@@ -66,7 +72,7 @@ def _judge(
         draft.entries.append(settled(entry, VmOutcome.SKIPPED, reason, message))
         return
     waits = planner.held(vm, situation.snapshot) or _not_there(vm)
-    stays = judge(vm, surroundings(situation.snapshot, drain.host_id), LIVE_RULES)
+    stays = judge(vm, around, LIVE_RULES)
     if waits is not None:
         draft.entries.append(_pending(entry, *waits))
     elif not _is_active(vm):
