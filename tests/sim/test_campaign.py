@@ -38,6 +38,18 @@ def test_a_run_that_fails_is_a_finding() -> None:
     assert "InvalidField" in found.story
 
 
+def test_a_run_without_end_is_a_finding() -> None:
+    """The limit counts processor time, so that a halted campaign goes on where it was; no task keeps it for itself."""
+    short = "from vmha.sim import campaign; campaign.RUN_LIMIT_S = 0.01; print(campaign.attempt({scenario!r}))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", short.format(scenario=CRASH)], capture_output=True, text=True, check=True, timeout=50
+    )
+
+    assert f"broken=('{campaign.SIMULATOR}',)" in done.stdout
+    assert "more than 0.01 s of processor" in done.stdout
+
+
 def test_a_rule_that_is_off_is_noticed_and_comes_back() -> None:
     """Without R3 the isolated host keeps its VM, which starts elsewhere; the next run has the rule again."""
     without = campaign.attempt(ISOLATED, mutant="R3")

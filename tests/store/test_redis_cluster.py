@@ -38,8 +38,8 @@ from vmha.store import Store, connect
 pytestmark = pytest.mark.asyncio(loop_factories=["redis"])
 
 SLOTS = 16384
-MEASURED = {"test_steps_stay_cheap_in_a_long_journal"}
-"""Compares durations: where three servers share a core it says nothing."""
+OF_ONE_SERVER = {"test_steps_stay_cheap_in_a_long_journal"}
+"""Reads the statistics of one server."""
 
 
 @dataclass
@@ -156,7 +156,7 @@ def _take(module: ModuleType) -> None:
     for name, thing in list(vars(module).items()):
         if (
             name.startswith("test_")
-            and name not in MEASURED
+            and name not in OF_ONE_SERVER
             and asyncio.iscoroutinefunction(thing)
             and thing.__module__ == module.__name__
         ):

@@ -59,6 +59,7 @@ class Agent:
         self.received: list[ms.ReportHealthResponse] = []
         self.error: VmhaError | None = None
         self._news = asyncio.Condition()
+        self._writing = asyncio.Lock()
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -93,7 +94,9 @@ class Agent:
         )
 
     async def send(self, **payload: Any) -> None:
-        await self._call.write(ms.ReportHealthRequest(**payload))
+        # A test and its beating task both send, and grpc.aio takes one write at a time.
+        async with self._writing:
+            await self._call.write(ms.ReportHealthRequest(**payload))
 
     async def next(self, kind: str, where: Callable[[Any], bool] = lambda _: True) -> ms.ReportHealthResponse:
         """The first message of a kind that was not taken yet."""

@@ -23,7 +23,7 @@ from vmha.sim import chaos, explain, mutants, scenario, shrink
 from vmha.sim.runner import Outcome, run
 
 RUN_LIMIT_S: Final = 180
-"""Seconds that one run may take before it counts as broken."""
+"""Seconds of processor that one run may take before it counts as broken; the wall clock of a halted campaign says nothing."""
 SIMULATOR: Final = "simulator"
 """The `invariant` of a run that did not end as a run should."""
 CHUNK: Final = 2
@@ -97,7 +97,7 @@ def attempt(raw: Mapping[str, Any], number: int = 0, mutant: str = "") -> Findin
     try:
         with _limit(RUN_LIMIT_S):
             outcome = run(scenario.parse(raw), mutants.composition(mutant))
-    except Exception:
+    except (Exception, _TooLong):
         return Finding(number=number, broken=(SIMULATOR,), story=traceback.format_exc())
     return Finding(
         number=number,
@@ -113,22 +113,22 @@ def _story(outcome: Outcome) -> str:
     return "\n".join(shown)
 
 
-class _TooLong(Exception):
-    """A run took longer than it may."""
+class _TooLong(KeyboardInterrupt):
+    """A run took longer than it may; of this kind because a task would keep any other for itself."""
 
 
 @contextmanager
 def _limit(seconds: int) -> Iterator[None]:
     def end(*_: object) -> None:
-        raise _TooLong(f"the run took more than {seconds} s")
+        raise _TooLong(f"the run took more than {seconds} s of processor")
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _write(chosen: argparse.Namespace, finding: Finding) -> None:
