@@ -16,30 +16,27 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-import grpc
 import structlog
 
+from bench.h2_stream import UNREACHABLE, H2Stream
 from vmha.agent import messages
 from vmha.agent.lease import Lease
 from vmha.agent.lease_events import AckReceived, ConfigTaken, HeartbeatSent, Registered
 from vmha.agent.link import LEAST_BACKOFF_S, MOST_BACKOFF_S, MOST_INTERVALS
 from vmha.errors import VmhaError
 from vmha.rpc.errors import from_rpc_error
-from vmha.rpc.options import channel_options
 from vmha.rpc.scalars import duration, seconds
 from vmha.v1 import heartbeat_pb2, host_pb2
 from vmha.v1 import manager_service_pb2 as ms
-from vmha.v1 import manager_service_pb2_grpc as ms_grpc
 
 SAMPLES = 20_000
 RAMP = 40
 """Agents of a process that connect at the same time at the start; after a take-over all do."""
-OPTIONS = cast("list[tuple[str, object]]", [*channel_options(), ("grpc.use_local_subchannel_pool", 1)])
-"""Every agent has a connection of its own, as on a host of its own."""
+PATH = "/vmha.v1.ManagerService/ReportHealth"
 
 
 @dataclass
@@ -83,18 +80,18 @@ class SimulatedAgent:
         self._sent: dict[int, float] = {}
         self._interval_s = 5.0
         self._incarnation = 0
-        self._beating: asyncio.Task[None] | None = None
+        self._copy_version = 0
+        self._begun = asyncio.Event()
+        self._welcomed_now = False
+        self._beating: asyncio.TimerHandle | None = None
 
     async def run(self, ramp: asyncio.Semaphore) -> None:
         """Session after session; the first one waits for its turn."""
-        failures, redirect = 0, ""
+        failures, tried, redirect = 0, 0, ""
         while True:
             target = redirect or self.targets[self._place % len(self.targets)]
             redirect = ""
-            async with AsyncExitStack() as turn:
-                if not self._incarnation:
-                    await turn.enter_async_context(ramp)
-                problem = await self._session(target, turn)
+            problem = await self._session(target, None if self._incarnation else ramp)
             reason = "ENDED" if problem is None else problem.reason
             if problem is not None and reason == "NOT_LEADER":
                 redirect = problem.metadata.get("leader", "")
@@ -102,35 +99,34 @@ class SimulatedAgent:
             if redirect:
                 continue
             self._place += 1
+            tried = 0 if self._welcomed_now else tried + 1
+            if 0 < tried < len(self.targets):
+                await asyncio.sleep(LEAST_BACKOFF_S)
+                continue
+            tried = 0
             first = self._interval_s
             cap = max(first, min(MOST_BACKOFF_S, MOST_INTERVALS * first))
             await asyncio.sleep(random.uniform(LEAST_BACKOFF_S, min(cap, first * 2 ** min(failures, 10))))
             failures = 0 if self.lease.no_ack_age(time.monotonic()) < self._interval_s else failures + 1
 
-    async def _session(self, target: str, turn: AsyncExitStack) -> VmhaError | None:
+    async def _session(self, target: str, turn: asyncio.Semaphore | None) -> VmhaError | None:
         """One session; gives up its turn with the first heartbeat. Returns how it ended."""
-        async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
-            call: Any = ms_grpc.ManagerServiceStub(channel).ReportHealth()
-            begun = False
-            try:
-                await call.write(ms.ReportHealthRequest(hello=self._hello()))
-                while (message := await call.read()) is not grpc.aio.EOF:
-                    await self._take(call, message)
-                    if not begun and self._beating is not None:
-                        begun = True
-                        await turn.aclose()
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-                pass  # the call itself knows how it ended
-            finally:
-                if self._beating is not None:
-                    self._beating.cancel()
-                    await asyncio.gather(self._beating, return_exceptions=True)
-                    self._beating = None
-            code = await call.code()
-            if code is grpc.StatusCode.OK:
-                return None
-            trailing, details = await call.trailing_metadata(), await call.details()
-            return from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+        self._begun.clear()
+        self._welcomed_now = False
+        async with turn or nullcontext():
+            stream = await H2Stream.open(target, PATH, self._take)
+            if stream is None:
+                return from_rpc_error(UNREACHABLE)
+            self._send(stream, hello=self._hello())
+            if turn is not None:
+                stream.ended.add_done_callback(lambda _: self._begun.set())
+                await self._begun.wait()
+        problem = await stream.ended
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+        stream.close()
+        return None if problem is None else from_rpc_error(problem)
 
     def _hello(self) -> ms.AgentHello:
         return ms.AgentHello(
@@ -139,59 +135,68 @@ class SimulatedAgent:
             agent_instance_id=self.instance_id,
             incarnation=self._incarnation,
             self_fencing=self.lease.enforced,
+            copy_version=self._copy_version,
         )
 
-    async def _take(self, call: Any, message: ms.ReportHealthResponse) -> None:
+    def _send(self, stream: H2Stream, **payload: Any) -> None:
+        stream.send(ms.ReportHealthRequest(**payload).SerializeToString())
+
+    def _take(self, stream: H2Stream, content: bytes) -> None:
+        message = ms.ReportHealthResponse.FromString(content)
         kind = message.WhichOneof("payload")
         if kind == "heartbeat_acks":
             for ack in message.heartbeat_acks.acks:
                 self._acked(ack)
         elif kind == "welcome":
-            self.seen.sessions += 1
-            self._interval_s = seconds(message.welcome.assignment.heartbeat_interval)
-            self.lease.cluster_id = message.welcome.cluster_id
-            self._configure(message.welcome.config)
-            if message.welcome.registration_required:
-                await call.write(ms.ReportHealthRequest(registration=ms.AgentRegistration(boot_token=secrets.token_hex(16))))
-                await self._inventory(call)
-            else:
-                self._beat(call)
+            self._welcomed(stream, message.welcome)
         elif kind == "config":
             self._configure(message.config)
+        elif kind == "cluster_copy":
+            self._copy_version = message.cluster_copy.version
         elif kind == "offer":
             self._incarnation = message.offer.incarnation
             self.lease.event(Registered(incarnation=self._incarnation), time.monotonic())
-            self._beat(call)
+            self._beat(stream)
         elif kind == "inventory_request":
-            await self._inventory(call)
+            self._inventory(stream)
+
+    def _welcomed(self, stream: H2Stream, welcome: ms.SessionWelcome) -> None:
+        self.seen.sessions += 1
+        self._welcomed_now = True
+        self._interval_s = seconds(welcome.assignment.heartbeat_interval)
+        self.lease.cluster_id = welcome.cluster_id
+        self._configure(welcome.config)
+        if welcome.registration_required:
+            self._send(stream, registration=ms.AgentRegistration(boot_token=secrets.token_hex(16)))
+        else:
+            self._beat(stream)
+        self._inventory(stream)
 
     def _configure(self, config: ms.AgentConfig) -> None:
         terms = messages.lease_config(config, may_destroy=True)
         self.lease.event(ConfigTaken(config=terms), time.monotonic())
 
-    async def _inventory(self, call: Any) -> None:
+    def _inventory(self, stream: H2Stream) -> None:
         self._sequence += 1
         facts = host_pb2.HostFacts(vcpus=16, memory_mib=65536, operating_system="debian-12")
-        report = ms.InventoryReport(sequence=self._sequence, full=True, host=facts)
-        await call.write(ms.ReportHealthRequest(inventory=report))
+        self._send(stream, inventory=ms.InventoryReport(sequence=self._sequence, full=True, host=facts))
 
-    def _beat(self, call: Any) -> None:
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beats(call))
+    def _beat(self, stream: H2Stream) -> None:
+        if self._beating is None and not stream.ended.done():
+            self._begun.set()
+            self._beats(stream)
 
-    async def _beats(self, call: Any) -> None:
-        # A stream that ended is the reader's to notice.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            while True:
-                now = time.monotonic()
-                self._look(now)
-                self._sequence += 1
-                self._sent[self._sequence] = now
-                self.lease.event(HeartbeatSent(sequence=self._sequence), now)
-                self.seen.sent += 1
-                await call.write(ms.ReportHealthRequest(heartbeat=ms.AgentHeartbeat(own=self._heartbeat(now))))
-                # Spread at random: hosts do not beat in step.
-                await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))
+    def _beats(self, stream: H2Stream) -> None:
+        now = time.monotonic()
+        self._look(now)
+        self._sequence += 1
+        self._sent[self._sequence] = now
+        self.lease.event(HeartbeatSent(sequence=self._sequence), now)
+        self.seen.sent += 1
+        self._send(stream, heartbeat=ms.AgentHeartbeat(own=self._heartbeat(now)))
+        # Spread at random: hosts do not beat in step.
+        pause_s = self._interval_s * random.uniform(0.9, 1.1)
+        self._beating = asyncio.get_running_loop().call_later(pause_s, self._beats, stream)
 
     def _heartbeat(self, now: float) -> heartbeat_pb2.Heartbeat:
         config = self.lease.config

@@ -644,7 +644,7 @@ def test_flapping_doubles_the_cooldown_up_to_600_s() -> None:
 def test_flapping_doubles_also_where_there_is_no_cooldown() -> None:
     """With a cooldown of 0 s doubling begins at 10 s."""
     host = HostView("h", H.HEALTHY, 0.0)
-    host.cleared.extend([1.0, 2.0])
+    host.note_cleared(1.0, 2.0)
 
     assert host.cooldown_s(0.0, 10.0) == 20.0
     assert host.cooldown_s(0.0, 4000.0) == 0.0

@@ -23,12 +23,13 @@ from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1 import manager_service_pb2_grpc as ms_grpc
 
 SERVER = """
-import asyncio
+import asyncio, sys, time
 from vmha.rpc.server import Server
 
 async def main():
     server = Server([], "127.0.0.1:0")
     print(await server.start(), flush=True)
+    time.sleep(float(sys.argv[1]))  # the loop stands still
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -36,9 +37,9 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def server_process() -> AsyncIterator[tuple[int, int]]:
-    """(pid, port) of a server in a process of its own."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
+async def server_process(busy_s: float = 0.0) -> AsyncIterator[tuple[int, int]]:
+    """(pid, port) of a server in a process of its own, which takes up no call for the first while."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, str(busy_s), stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         yield process.pid, int(await asyncio.wait_for(process.stdout.readline(), 30))
@@ -62,6 +63,15 @@ async def test_a_frozen_peer_is_noticed_on_a_quiet_stream() -> None:
 
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert asyncio.get_running_loop().time() - frozen < 25
+
+
+async def test_calls_wait_for_a_server_that_is_busy() -> None:
+    """Thousands of agents call at once when they have lost their manager: with 1,000 waiting grpc would begin to reject."""
+    async with server_process(busy_s=3.0) as (_, port), open_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answers = await asyncio.gather(*(stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=40) for _ in range(3_000)))
+
+    assert {answer.status for answer in answers} == {health_pb2.HealthCheckResponse.SERVING}
 
 
 @pytest.mark.slow

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 import time
 
 import pytest
 
+from tests.support.redis import RedisServer
 from vmha.errors import InvalidField, Unavailable
-from vmha.store import connect
+from vmha.store import connect, connection
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,32 @@ async def test_nobody_there_is_unavailable(scheme: str) -> None:
     await store.close()
 
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.asyncio(loop_factories=["redis"])
+async def test_a_crowd_waits_for_its_turn(redis_server: RedisServer) -> None:
+    """Hundreds of calls that together take many times the timeout: each waits while others are answered, and none fails."""
+    redis_server.start()
+    client = connection.client(redis_server.url, 1.0)
+    calls = [client.blpop(["nothing"], timeout=0.2) for _ in range(20 * connection.CONNECTIONS)]
+    try:
+        assert set(await asyncio.gather(*calls)) == {None}
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.asyncio(loop_factories=["redis"])
+async def test_a_crowd_does_not_wait_for_a_server_that_hangs(redis_server: RedisServer) -> None:
+    """Nobody is answered: all fail together, those without a connection, too."""
+    redis_server.start()
+    store = connect(redis_server.url, timeout_s=0.2)
+    await store.ping()
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            done = await asyncio.gather(*(store.ping() for _ in range(20 * connection.CONNECTIONS)), return_exceptions=True)
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+        await store.close()
+
+    assert {type(error) for error in done} == {Unavailable}

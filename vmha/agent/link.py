@@ -1,7 +1,7 @@
 """Keeps a session with one of the managers: opens the next when one ends, goes where it is told, and asks for peers.
 
 New attempts are spread at random, the first over one heartbeat interval, later ones over more: a manager that restarts, or takes
-over, is not run over by all its agents at once.
+over, is not run over by all its agents at once. In each attempt all managers are tried, one soon after the other.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Link:
         self._redirects = 0
         self._failures = 0
         self._last_failure = ""
+        self._failed_targets = 0
         self._sessions: list[Session] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._goodbye: GoodbyeReason | None = None
@@ -112,8 +113,11 @@ class Link:
         finally:
             for task in (poll, drained):
                 task.cancel()
-            if session.welcomed.is_set() and self._desk.identity.clock.now() - opened_at > STEADY_S:
-                self._failures, self._last_failure = 0, ""
+            if session.welcomed.is_set():
+                # All agents of this manager may have lost it in this moment.
+                self._failed_targets = len(self._targets)
+                if self._desk.identity.clock.now() - opened_at > STEADY_S:
+                    self._failures, self._last_failure = 0, ""
             if running not in self._leaving:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
@@ -182,6 +186,10 @@ class Link:
     def _pause(self) -> float:
         if self._desk.identity.keeper.is_lapsed:
             return LEAST_BACKOFF_S  # guests wait for a manager's word, and not for long
+        self._failed_targets += 1
+        if self._failed_targets < len(self._targets):
+            return LEAST_BACKOFF_S  # a dead manager must not keep an agent from the one that lives
+        self._failed_targets = 0
         first = self._desk.identity.heartbeat_interval_s
         if self._last_failure in RESTORING:
             return random.uniform(LEAST_BACKOFF_S, max(LEAST_BACKOFF_S, first))

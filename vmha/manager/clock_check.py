@@ -6,8 +6,7 @@ smaller; so the largest offset of a while is taken, and that of two whiles is co
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from vmha.safety import RHO
@@ -51,7 +50,7 @@ class ClockCheck:
     anchor: float | None = None
     suspect_at: float | None = None
     ran_fast: bool = False
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: tuple[float, ...] = ()
 
     def note(self, boot_time_s: float, now: float, *, while_s: float, slack_s: float) -> bool:
         """A heartbeat's time; whether the clock was found wrong by it.
@@ -63,7 +62,7 @@ class ClockCheck:
             slack_s: The longest way that is not held up.
         """
         offset = boot_time_s - now
-        self.recent.append(offset)
+        self.recent = (*self.recent, offset)[-RECENT:]
         if self.best is None:
             self.began, self.best = now, offset
             return False
@@ -99,7 +98,7 @@ class ClockCheck:
     def forget(self) -> None:
         """This process stood still: when heartbeats arrived is not known."""
         self.best = self.anchor = None
-        self.recent.clear()
+        self.recent = ()
 
     def _allowed(self, now: float, slack_s: float) -> float:
         return RHO * (now - self.anchored_at) + slack_s

@@ -65,7 +65,7 @@ class _Window:
     def __init__(self, voters: VoterSet, now: float) -> None:
         self.rules = voters
         self._expires: dict[str, float] = {}
-        self._due: list[tuple[float, str]] = []
+        self._due: list[tuple[float, str]] = []  # each of them once; its time may have come to be too early
         self._short_until = now
         self._short_without: dict[str, float] = {}
 
@@ -76,15 +76,19 @@ class _Window:
             return
         if host_id not in self._expires:
             self._grows(now)
+            heapq.heappush(self._due, (expires, host_id))
         self._expires[host_id] = expires
-        heapq.heappush(self._due, (expires, host_id))
 
     def advance(self, now: float) -> None:
         """Takes out who is not in contact any more: v < a + T_f has ended."""
         while self._due and self._due[0][0] <= now:
-            expires, host_id = heapq.heappop(self._due)
-            if self._expires.get(host_id) == expires:
+            host_id = self._due[0][1]
+            expires = self._expires[host_id]
+            if expires <= now:
+                heapq.heappop(self._due)
                 del self._expires[host_id]
+            else:
+                heapq.heapreplace(self._due, (expires, host_id))
 
     def _grows(self, now: float) -> None:
         # Up to this instant F was too small: for everybody, or for those of its members whom it could not spare.

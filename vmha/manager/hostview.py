@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 
 from vmha.manager.clock_check import ClockCheck
@@ -37,6 +37,7 @@ LONG_AGO = -1e18
 """Earlier than anything."""
 FLAPPING_WINDOW_S = 3600.0
 FLAPPING_FROM = 3
+CLEARED_KEPT = 16
 FLAPPING_COOLDOWN_MAX_S = 600.0
 FLAPPING_COOLDOWN_MIN_S = 10.0
 """Doubling starts from here where the cluster's own cooldown is shorter."""
@@ -105,7 +106,8 @@ class HostView:
     incident: OpenIncident | None = None
     wants_registration: bool = False
     registration_asked_at: float = LONG_AGO
-    cleared: deque[float] = field(default_factory=lambda: deque(maxlen=16))
+    cleared: tuple[float, ...] = ()
+    """When it was suspected in vain, the newest last."""
     scout_id: str = ""
     scouts: dict[str, PeerVerdict] = field(default_factory=dict)
     scouts_asked: tuple[str, ...] = ()
@@ -167,6 +169,10 @@ class HostView:
             return base_s
         doubled: float = max(base_s, FLAPPING_COOLDOWN_MIN_S) * 2 ** (recent - FLAPPING_FROM + 1)
         return min(max(doubled, base_s), max(FLAPPING_COOLDOWN_MAX_S, base_s))
+
+    def note_cleared(self, *times: float) -> None:
+        """It was suspected in vain."""
+        self.cleared = (*self.cleared, *times)[-CLEARED_KEPT:]
 
     @property
     def is_asked(self) -> bool:

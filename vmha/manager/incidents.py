@@ -84,7 +84,7 @@ def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain:
     host.suspicion, host.held = None, ""
     done: Effects = [fx.ClearSuspect(host_id=host.host_id, reason=reason)]
     if in_vain:
-        host.cleared.append(now)
+        host.note_cleared(now)
         done.append(fx.RecordFlap(host_id=host.host_id))
         reason = reason_of(host, state, reason)
     return done + clear_alarms(host, "MASS_FAILURE_HELD") + change(host, state, reason)

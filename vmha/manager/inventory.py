@@ -13,6 +13,7 @@ from typing import Final
 
 from vmha.domain_xml import parse_domain
 from vmha.errors import Aborted, FieldViolation, InvalidField, NotFound, Unavailable, VmhaError
+from vmha.facts import HostFacts
 from vmha.manager import metrics
 from vmha.manager.alarms import AlarmSink
 from vmha.manager.memory import ClusterMemory
@@ -33,14 +34,20 @@ EXECUTING: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What an inventory has shown so far."""
+    """What an inventory has shown so far.
+
+    Attributes:
+        owned: What the store says the host owns, where it was read after all that was shown; None where it was not.
+    """
 
     states: dict[str, VmState] = field(default_factory=dict)
     foreign: dict[str, VmRecord] = field(default_factory=dict)
     owners_changed: bool = False
+    owned: list[VmRecord] | None = None
 
     def note(self, observations: list[VmObservation], result: ObserveResult) -> None:
         """Add what a part of it has shown."""
+        self.owned = None
         self.states.update((seen.vm_id, seen.state) for seen in observations)
         self.foreign.update((record.vm_id, record) for record in result.foreign)
         self.owners_changed |= bool(result.adopted or result.moved)
@@ -57,6 +64,7 @@ class InventoryDesk:
         done: Told after each message; computes what the host owns and must give up.
         store_away: Told when Redis does not answer.
         all_told: Whether the store knows all that executes in the cluster (R20).
+        turns: Has a place for each inventory that is stored at this moment.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class InventoryDesk:
         alarms: AlarmSink,
         store_away: Callable[[], None],
         all_told: Callable[[], bool],
+        turns: asyncio.Semaphore,
     ) -> None:
         self._store = store
         self._memory = memory
@@ -79,11 +88,13 @@ class InventoryDesk:
         self._alarms = alarms
         self._store_away = store_away
         self._all_told = all_told
+        self._turns = turns
         self._waiting: list[ms.InventoryReport] = []
         self._waiting_bytes = 0
         self._dropped = False
         self._full_came = False
-        self._registered = asyncio.Event()
+        self._registered = False
+        self._registration: asyncio.Future[None] | None = None
         self._seen = Seen()
         self._task: asyncio.Task[None] | None = None
 
@@ -105,11 +116,11 @@ class InventoryDesk:
 
     def registered(self, registered: bool) -> None:
         """Whether the session speaks for the incarnation in force: nothing is stored before."""
-        if registered:
-            self._registered.set()
-        else:
-            self._registered.clear()
+        self._registered = registered
+        if not registered:
             self._full_came = False
+        elif self._registration is not None and not self._registration.done():
+            self._registration.set_result(None)
 
     @property
     def has_full(self) -> bool:
@@ -143,11 +154,11 @@ class InventoryDesk:
     async def _process(self, message: ms.InventoryReport) -> None:
         observations = _observations(message)
         while True:
-            await self._registered.wait()
-            if not self._sessions.is_current(self._session):
-                return
+            await self._registers()
             try:
-                await self._store_one(message, observations)
+                async with self._turns:
+                    if self._sessions.is_current(self._session):
+                        await self._store_one(message, observations)
                 return
             except Unavailable:
                 self._store_away()
@@ -155,17 +166,22 @@ class InventoryDesk:
             except Aborted as error:
                 # Revoked meanwhile: it counts, if at all, after the next registration.
                 self._session.log.info("inventory waits for a registration", reason=error.reason)
-                self._registered.clear()
+                self._registered = False
             except NotFound:
                 # The store came back empty and is being restored, or the host was deleted: then the session ends.
                 await asyncio.sleep(RETRY_S)
 
+    async def _registers(self) -> None:
+        # An asyncio.Event would do it, at 700 bytes a session.
+        while not self._registered:
+            self._registration = asyncio.get_running_loop().create_future()
+            await self._registration
+        self._registration = None
+
     async def _store_one(self, message: ms.InventoryReport, observations: list[VmObservation]) -> None:
         session, cluster_id = self._session, self._memory.cluster.cluster_id
         if message.HasField("host"):
-            self._memory.put_host(
-                await self._store.hosts.put_facts(cluster_id, session.host_id, host_facts_from_proto(message.host))
-            )
+            await self._put_facts(host_facts_from_proto(message.host))
         if message.full and message.HasField("host"):
             self._seen = Seen()
         seen = self._seen if message.full else Seen()
@@ -177,6 +193,12 @@ class InventoryDesk:
         await self._done(session, seen, whole)
         self._sessions.mark_stored(session, message.sequence)
         metrics.INVENTORIES.labels(cluster_id).inc()
+
+    async def _put_facts(self, facts: HostFacts) -> None:
+        known = self._memory.hosts.get(self._session.host_id)
+        if known is None or known.facts != facts:
+            cluster_id = self._memory.cluster.cluster_id
+            self._memory.put_host(await self._store.hosts.put_facts(cluster_id, self._session.host_id, facts))
 
     async def _observe(self, observations: list[VmObservation]) -> ObserveResult:
         session = self._session
@@ -196,7 +218,7 @@ class InventoryDesk:
         Unless it names nothing at all: a libvirt that lists nothing is a fault, not a fact. After a new registration it is one.
         """
         host_id = self._session.host_id
-        owned = await self._store.vms.list(self._memory.cluster.cluster_id, host_id)
+        seen.owned = owned = await self._store.vms.list(self._memory.cluster.cluster_id, host_id)
         gone = [record for record in owned if record.vm_id not in seen.states and record.state is not VmState.ABSENT]
         running = sum(record.state is VmState.RUNNING for record in gone)
         if running and not seen.states and host_id not in self._memory.undelivered:

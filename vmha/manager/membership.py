@@ -71,7 +71,7 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
         announced_watchdog=x.watchdog,
         agent_gone=x.agent_gone,
     )
-    host.cleared.extend(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True))
+    host.note_cleared(*(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True)))
     cluster.add(host)
     done = _resume(host, x, now)
     if x.suspicion is not None and host.suspicion is None:

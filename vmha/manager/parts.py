@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from vmha.clock import Clock
 from vmha.manager.evac_client import Evacuator
@@ -14,6 +16,9 @@ from vmha.manager.store_watch import StoreWatch
 from vmha.probe import ExporterProbe
 from vmha.store import Store
 
+INVENTORIES_AT_ONCE: Final = 8
+"""After a take-over every agent sends its inventory at the same time; heartbeats and what is decided come first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -21,6 +26,7 @@ class Parts:
 
     Attributes:
         term: Of the leadership that a loop acts under; 0 outside loops.
+        inventories: Has a place for each inventory that is stored at this moment.
         random: Draws the watch graph.
         run_id: Names this run of the manager, in nonces and drawings.
     """
@@ -33,6 +39,7 @@ class Parts:
     lag: LagGuard
     manager_id: str
     term: int = 0
+    inventories: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(INVENTORIES_AT_ONCE))
     random: random.Random = field(default_factory=random.Random)
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     nonces: Nonces = field(init=False)

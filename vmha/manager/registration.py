@@ -102,7 +102,9 @@ class RegistrationDesk:
         completed = self._memory.undelivered.get(session.host_id) == session.incarnation
         if not whole and (completed or not seen.owners_changed):
             return
-        owned = await self._store.vms.list(session.cluster_id, session.host_id)
+        owned = seen.owned
+        if owned is None:
+            owned = await self._store.vms.list(session.cluster_id, session.host_id)
         releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
         reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
         start_owned = whole and completed and not self._memory.cluster.safe_mode
@@ -124,7 +126,13 @@ class RegistrationDesk:
         if running is not None and not running.done():
             work.close()
             return
-        self._tasks[session] = asyncio.create_task(work, name=f"registration {session.host_id}")
+        task = asyncio.create_task(work, name=f"registration {session.host_id}")
+        self._tasks[session] = task
+        task.add_done_callback(lambda done: self._done(session, done))
+
+    def _done(self, session: Session, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(session) is task:
+            del self._tasks[session]
 
     async def _offer(self, session: Session, boot_token: str) -> None:
         incarnation = await self._insist(lambda: self._store.hosts.offer(session.cluster_id, session.host_id, boot_token))

@@ -115,6 +115,7 @@ class SessionDesk:
             alarms=self._cluster.alarms,
             store_away=self._parts.store_watch.away,
             all_told=self._cluster.safe_mode.all_told,
+            turns=self._parts.inventories,
         )
         self._cluster.sessions.open(session)
         self._store_hello(session, hello)

@@ -10,6 +10,8 @@ from typing import Final
 MIB: Final = 1024 * 1024
 MAX_RECEIVE_BYTES: Final = 4 * MIB
 """What a client takes in: a page of hosts or VMs, an OwnershipUpdate with XML."""
+PENDING_CALLS: Final = 20_000
+"""Calls that may wait to be taken up by a server: more than the agents of one manager."""
 
 Options = list[tuple[str, int | str]]
 
@@ -35,6 +37,10 @@ def server_options(max_receive_bytes: int = MIB) -> Options:
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         # A second server on the same port must fail, not share the connections.
         ("grpc.so_reuseport", 0),
+        # All agents of a manager that died call at the same time. With 1,000 waiting calls grpc begins to reject some, and who is
+        # rejected comes again: that costs more than to let it wait.
+        ("grpc.server.max_pending_requests", PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
         ("grpc.max_receive_message_length", max_receive_bytes),
         ("grpc.max_send_message_length", MAX_RECEIVE_BYTES),
     ]

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -21,7 +22,7 @@ from vmha.errors import FieldViolation, InvalidField
 from vmha.rpc.checks import valid_target
 
 CONNECTIONS: Final = 16
-"""Connections of one process to one server; a call that finds none free within the timeout fails."""
+"""Connections of one process to one server; a call waits for a free one as long as the server answers others."""
 HEALTH_CHECK_S: Final = 15
 EXPECTED: Final = (
     "expected redis://[user:password@]host[:port]/db, rediss:// or unix:///path, "
@@ -43,9 +44,7 @@ def client(url: str, timeout_s: float) -> Redis:
             return _by_sentinel(url, timeout_s)
         if scheme.endswith("+cluster"):
             return _cluster(url, timeout_s)
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=timeout_s, **_connection(timeout_s), retry=_once_more()
-        )
+        pool = _Turns.from_url(url, max_connections=CONNECTIONS, timeout=timeout_s, **_connection(timeout_s), retry=_once_more())
         return Redis.from_pool(pool)
     except ValueError:
         raise InvalidField([FieldViolation("redis_url", EXPECTED)]) from None
@@ -81,8 +80,33 @@ def _connection(timeout_s: float) -> dict[str, Any]:
     }
 
 
-class _PrimaryPool(BlockingConnectionPool, SentinelConnectionPool):
-    """Connections to the primary that the Sentinels name at the moment; a caller waits for a free one, but not for ever."""
+class _Turns(BlockingConnectionPool):
+    """A caller waits for its turn as long as others get answers: many calls at once do not mean that the server is away."""
+
+    _answered = 0
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        """A free connection.
+
+        Raises:
+            ConnectionError: None was free within `timeout`, and no call was answered meanwhile.
+        """
+        while True:
+            before = self._answered
+            try:
+                return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+            except exceptions.ConnectionError:
+                if self._answered == before:
+                    raise
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Give it back; one on which a call failed is not connected any more."""
+        self._answered += connection.is_connected
+        await super().release(connection)
+
+
+class _PrimaryPool(_Turns, SentinelConnectionPool):
+    """Connections to the primary that the Sentinels name at the moment."""
 
     async def aclose(self) -> None:
         """Closes those to the Sentinels, too."""
