@@ -74,6 +74,7 @@ def run(console: Console, lab: Lab, profile: str) -> int:
             lab.beats.made_anew("local1", time.monotonic())
             wait_outcomes(stack, KINDS)
         _show(console, stack)
+        _explain(console, stack, "lonely1")
         _make_room(console, stack)
         lab.beats.check()
     console.print("none ran twice: no guest's beat went backwards, no two boots of one guest interleave")
@@ -139,6 +140,12 @@ def _show(console: Console, stack: Stack) -> None:
 
 def _why(entry: ev.VmEvacuation) -> str:
     return f"{entry.reason}: {entry.message}" if entry.reason and entry.message else entry.reason or entry.message
+
+
+def _explain(console: Console, stack: Stack, name: str) -> None:
+    """What an operator asks of one that waits (B5)."""
+    told = stack.vmha("vm", "explain", name).stdout
+    console.print(f"\n$ vmha vm explain {name}\n{told}", markup=False, highlight=False)
 
 
 def _make_room(console: Console, stack: Stack) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmha.cli import output
+from vmha.cli import outlook, output
 from vmha.cli.session import Connection, execute, pages, rows_or_json
 from vmha.errors import NotFound
 from vmha.rpc.checks import valid_uuid
@@ -32,17 +32,19 @@ def list_(
 
 @app.command()
 def explain(context: typer.Context, vm: Annotated[str, typer.Argument(help="Name or UUID.", show_default=False)]) -> None:
-    """Say why a VM is where it is."""
+    """Say why a VM is where it is, where it could go now, and which rule keeps it from which host."""
 
     async def work(connection: Connection) -> None:
         cluster_id = await connection.cluster_id()
         vm_id = vm if valid_uuid(vm) else await _by_name(connection, vm)
         request = cs.ExplainVmRequest(cluster_id=cluster_id, vm_id=vm_id)
         explanation = (await connection.ask(connection.clusters.ExplainVm, request)).explanation
+        placement = await outlook.of_vm(connection, cluster_id, vm_id)
         if connection.options.json:
-            output.json_document(output.as_dict(explanation))
+            output.json_document({**output.as_dict(explanation), **placement.as_dict()})
             return
         _explain(explanation)
+        placement.show(outlook.show_vm)
 
     execute(context, work)
 
@@ -75,6 +77,13 @@ def _row(vm: vm_pb2.Vm) -> tuple[object, ...]:
     return vm.name, vm.owner_host_id, _state(vm.state), wanted, protected, vm.facts.vcpus, memory, vm.reason, vm.vm_id
 
 
+def _needs(facts: vm_pb2.VmFacts) -> str:
+    named = [
+        f"{name} {', '.join(items)}" for name, items in (("aggregates", facts.aggregates), ("groups", facts.groups)) if items
+    ]
+    return ", ".join([f"{facts.memory_mib} MiB", f"{facts.vcpus} vCPUs", *named])
+
+
 def _explain(explanation: cs.VmExplanation) -> None:
     vm = explanation.vm
     output.line(f"{vm.name}: {explanation.summary}")
@@ -85,6 +94,7 @@ def _explain(explanation: cs.VmExplanation) -> None:
             ("state", _state(vm.state)),
             ("wanted", _state(vm.desired_state)),
             ("reason", vm.reason or "-"),
+            ("needs", _needs(vm.facts)),
         )
     )
     if explanation.history:
