@@ -52,12 +52,12 @@ async def test_s28_b05_vm_explain_says_where_it_could_go_and_why_not_elsewhere(v
     assert words(section(done.out, "where it could go if h1 died now")) == {
         "now": "to h2: most free memory of 20 hosts; leaves 9 MiB and 1 vCPUs",
         "would do as well": "h3",
-        "rules of the VM": "none is against: HA_OFF, VM_PAUSED",
+        "rules of the VM": "nothing against it: HA_OFF, VM_PAUSED",
     }
     assert words(section(done.out, "hosts refused: 19 of 21")) == {
         "FAILED_HOST": "h1: it is the one that is evacuated",
         "MEMORY_FULL": "h4 (4 MiB left), h5 (5 MiB left) and 16 more: not enough memory left",
-        "refused none": "AGGREGATE_DIFFERS",
+        "(refused none)": "AGGREGATE_DIFFERS",
     }
 
 
@@ -86,7 +86,7 @@ async def test_s28_b05_vm_explain_of_one_that_waits(vmha: Vmha) -> None:
         "journal": "PENDING AGGREGATE_EMPTY: no other healthy host is in ssd",
         "now": "PENDING NO_CAPACITY: no room",
         "would do as well": "no other host",
-        "rules of the VM": "none is against: HA_OFF, VM_PAUSED",
+        "rules of the VM": "nothing against it: HA_OFF, VM_PAUSED",
     }
 
 
@@ -105,7 +105,7 @@ async def test_b05_vm_explain_of_one_that_its_own_rule_keeps(vmha: Vmha) -> None
 
     assert words(section(kept.out, "where it could go if h1 died now")) == {
         "now": "FAILED PASSTHROUGH_DEVICE: it has a device",
-        "rules of the VM": "PASSTHROUGH_DEVICE is against: it has a device; not against: HA_OFF, VM_PAUSED",
+        "rules of the VM": "PASSTHROUGH_DEVICE is against it: it has a device; nothing against it: HA_OFF, VM_PAUSED",
     }
     assert "hosts refused" not in kept.out
     assert words(section(going.out, "where it could go by the drain of h1, which is RUNNING")) == {
@@ -198,3 +198,18 @@ async def test_b05_without_the_evacuator_the_rest_is_told(vmha: Vmha, evac: str,
     assert host.out.endswith("what would become of its VMs is not known\n")
     assert json.loads(program.out)["placement"] is None
     assert json.loads(program.out)["placement_error"].startswith(why)
+
+
+async def test_s28_what_its_lost_host_said_last_is_not_shown_as_its_state(vmha: Vmha) -> None:
+    """A VM that does not run, and whose record still says RUNNING: not running, in the list and in the explanation."""
+    vmha.plane.settle()
+    vmha.plane.vms[0].reason = "NO_CAPACITY"
+
+    listed = await vmha("vm", "list")
+    told = await vmha("vm", "explain", "web-1")
+
+    assert [row.split()[:4] for row in listed.out.splitlines()[1:3]] == [
+        ["web-1", "h1", "not", "running"],
+        ["web-2", "h2", "RUNNING", "RUNNING"],
+    ]
+    assert words(section(told.out, "web-1:"))["state"] == "not running; RUNNING when its host was heard last"

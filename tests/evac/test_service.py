@@ -478,10 +478,10 @@ def placement_of(number: int) -> pb.ExplainVmPlacementRequest:
     return pb.ExplainVmPlacementRequest(cluster_id=C, vm_id=vm_uuid(number))
 
 
-async def everything(redis_server: RedisServer) -> dict[bytes, Any]:
+async def everything(redis_server: RedisServer) -> dict[str, Any]:
     """All keys of the store with their contents and lifetimes; DUMP has any type's."""
     async with Redis.from_url(redis_server.url) as client:
-        keys = sorted(await client.keys("*"))
+        keys: list[Any] = sorted(await client.keys("*"))
         return {key: (await client.dump(key), await client.expiretime(key)) for key in keys}
 
 

@@ -22,6 +22,9 @@ _FATES: Final = {
     ev.VM_OUTCOME_PENDING: "would wait",
     ev.VM_OUTCOME_FAILED: "could not be started",
     ev.VM_OUTCOME_SKIPPED: "would be left alone",
+    ev.VM_OUTCOME_MOVED: "moved",
+    ev.VM_OUTCOME_REBUILT: "rebuilt",
+    ev.VM_OUTCOME_RESTARTED: "restarted where they were",
 }
 _NEEDS: Final = "; needs "
 """Where the message of a VM without a target begins to name the hosts."""
@@ -91,13 +94,14 @@ def show_vm(placement: ev.VmPlacement) -> None:
     refusing = [rule for rule in placement.host_rules if rule.refused_count]
     if placement.host_rules:
         output.heading(f"hosts refused: {sum(rule.refused_count for rule in refusing)} of {placement.host_count}")
-        output.facts((rule.reason, _refused(rule)) for rule in refusing)
-        output.facts([("refused none", ", ".join(rule.reason for rule in placement.host_rules if not rule.refused_count))])
+        silent = ", ".join(rule.reason for rule in placement.host_rules if not rule.refused_count)
+        output.facts([*((rule.reason, _refused(rule)) for rule in refusing), ("(refused none)", silent)])
 
 
 def show_host(loss: ev.HostLoss) -> None:
     """What would become of a host's VMs, one by one."""
-    output.heading(f"what would become of its {_count(loss.vm_count, 'VM')} {_occasion(loss.evacuation, loss.host_id)}")
+    becomes = "becomes" if loss.HasField("evacuation") else "would become"
+    output.heading(f"what {becomes} of its {_count(loss.vm_count, 'VM')} {_occasion(loss.evacuation, loss.host_id)}")
     if not loss.vms:
         return
     output.line("; ".join(_fate(fate) for fate in loss.fates))
@@ -132,10 +136,10 @@ def _fate(fate: ev.VmFate) -> str:
 
 def _vm_rules(rules: Sequence[ev.VmRule]) -> str:
     let_go = ", ".join(rule.reason for rule in rules if not rule.against)
-    against = "; ".join(f"{rule.reason} is against: {rule.message}" for rule in rules if rule.against)
-    if not against:
-        return f"none is against: {let_go}"
-    return f"{against}; not against: {let_go}" if let_go else against
+    against = [f"{rule.reason} is against it: {rule.message}" for rule in rules if rule.against]
+    if let_go:
+        against.append(f"nothing against it: {let_go}")
+    return "; ".join(against)
 
 
 def _refused(rule: ev.HostRule) -> str:

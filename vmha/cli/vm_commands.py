@@ -70,11 +70,26 @@ def _state(number: int) -> str:
     return output.name_of(vm_pb2.VmState, number)
 
 
+def _is_down(vm: vm_pb2.Vm) -> bool:
+    """S28: what its lost host's libvirt said last is not what is."""
+    return bool(vm.reason) and vm.state == vm_pb2.VM_STATE_RUNNING
+
+
 def _row(vm: vm_pb2.Vm) -> tuple[object, ...]:
     protected = "yes" if vm.facts.ha_enabled else "no"
     memory = f"{vm.facts.memory_mib} MiB"
     wanted = _state(vm.desired_state)
-    return vm.name, vm.owner_host_id, _state(vm.state), wanted, protected, vm.facts.vcpus, memory, vm.reason, vm.vm_id
+    return (
+        vm.name,
+        vm.owner_host_id,
+        "not running" if _is_down(vm) else _state(vm.state),
+        wanted,
+        protected,
+        vm.facts.vcpus,
+        memory,
+        vm.reason,
+        vm.vm_id,
+    )
 
 
 def _needs(facts: vm_pb2.VmFacts) -> str:
@@ -91,7 +106,7 @@ def _explain(explanation: cs.VmExplanation) -> None:
         (
             ("id", vm.vm_id),
             ("owner", f"{vm.owner_host_id} (incarnation {vm.owner_incarnation}, epoch {vm.epoch})"),
-            ("state", _state(vm.state)),
+            ("state", "not running; RUNNING when its host was heard last" if _is_down(vm) else _state(vm.state)),
             ("wanted", _state(vm.desired_state)),
             ("reason", vm.reason or "-"),
             ("needs", _needs(vm.facts)),
