@@ -213,3 +213,19 @@ async def test_s28_what_its_lost_host_said_last_is_not_shown_as_its_state(vmha: 
         ["web-2", "h2", "RUNNING", "RUNNING"],
     ]
     assert words(section(told.out, "web-1:"))["state"] == "not running; RUNNING when its host was heard last"
+
+
+async def test_b05_where_protection_is_off_the_plan_is_nobodys(vmha: Vmha) -> None:
+    """HA is disabled: it is said above the plan, of a VM and of a host; a drain needs none."""
+    vmha.plane.settle()
+    drain = ev.Evacuation(evacuation_id=EVACUATION, state=ev.EVACUATION_STATE_RUNNING, kind=ev.EVACUATION_KIND_DRAIN)
+    vmha.plane.placements[f"{VM}1"] = ev.VmPlacement(host_id="h1", ha_disabled=True)
+    vmha.plane.placements[f"{VM}2"] = ev.VmPlacement(host_id="h1", ha_disabled=True, evacuation=drain)
+    vmha.plane.losses["h1"] = ev.HostLoss(host_id="h1", ha_disabled=True)
+
+    vm, drained, host = [
+        (await vmha(*asked)).out for asked in (("vm", "explain", "web-1"), ("vm", "explain", "web-2"), ("host", "explain", "h1"))
+    ]
+
+    said = "if h1 died now\nprotection is DISABLED: nobody would do it\n"
+    assert said in vm and said in host and "DISABLED" not in drained

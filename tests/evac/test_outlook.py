@@ -156,6 +156,25 @@ def test_b05_room_that_others_were_promised_is_not_free() -> None:
     assert found.figures["h2"] == "50 MiB left"
 
 
+def test_b05_a_promise_is_not_taken_back_for_what_waits() -> None:
+    """As at the next try: the other VM keeps the host that it was promised, though moving it would make room."""
+    hosts = [DEAD, host_of("h2", replace(FACTS, memory_mib=500)), host_of("h3", replace(FACTS, memory_mib=200))]
+    around = situation(hosts, [vm("a", memory_mib=450), vm("b", memory_mib=150)])
+    promise = VmEntry(vm_id="b", vm_name="b", step=VmStep.PLANNED, target_host_id="h2", source_epoch=1)
+    evacuation = case(RUNNING, pending("a"), promise)
+
+    waits = outlook.of_vm(view(around, evacuation), around.vms[0])
+    kept = outlook.of_vm(view(around, evacuation), around.vms[1])
+    host = outlook.of_host(view(around, evacuation), "h1")
+    lost = case(RUNNING, pending("a"), replace(promise, attempts=("h2",)))
+    again = outlook.of_vm(view(around, lost), around.vms[0])
+
+    assert planned(waits) == (VmOutcome.PENDING, "", "NO_CAPACITY")
+    assert (kept.planned, kept.journaled) == (None, promise)
+    assert [(e.vm_id, e.target_host_id) for e in host.entries] == [("a", ""), ("b", "h2")]
+    assert planned(again) == (VmOutcome.OPEN, "h2", "")
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -261,6 +280,17 @@ def test_b05_what_a_hosts_death_would_do_is_that_plan() -> None:
     assert found.targets() == [("h2", 2, 200)]
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_b05_without_protection_it_is_said_that_nobody_would_act(enabled: bool) -> None:
+    """HA is disabled in the cluster: the plan stands, and nobody would carry it out."""
+    around = situation([ALIVE, host_of("h2", FACTS)], [vm("a")])
+    cluster_ = replace(around.snapshot.cluster, ha_enabled=enabled)
+    around = replace(around, snapshot=replace(around.snapshot, cluster=cluster_))
+
+    assert vm_placement(outlook.of_vm(view(around), around.vms[0])).ha_disabled is not enabled
+    assert host_loss(outlook.of_host(view(around), "h1")).ha_disabled is not enabled
+
+
 def test_b05_of_an_evacuated_host_what_its_evacuation_does_next() -> None:
     """What has its outcome keeps it, what waits is planned anew."""
     moved = VmEntry(vm_id="a", vm_name="a", step=VmStep.SETTLED, outcome=VmOutcome.MOVED, target_host_id="h2", epoch=2)
@@ -335,7 +365,7 @@ def test_b05_an_answer_on_a_thousand_hosts_and_vms_stays_small() -> None:
     vms: list[VmRecord] = [vm(f"v{n:03}", aggregates=() if n % 2 else ("dongle",)) for n in range(1000)]
     around = situation([ALIVE, *full, *good], vms)
 
-    placement = vm_placement(outlook.of_vm(view(around), vms[1]), 1001)
+    placement = vm_placement(outlook.of_vm(view(around), vms[1]))
     loss = host_loss(outlook.of_host(view(around), "h1"))
 
     counted = {rule.reason: (rule.refused_count, len(rule.hosts)) for rule in placement.host_rules if rule.refused_count}
@@ -353,7 +383,7 @@ def test_b05_rules_that_refused_nobody_are_told_as_well() -> None:
     """Every rule that a host was tried by is in the answer, in that order; what only a runner knows is not."""
     around = situation([ALIVE, host_of("h2", FACTS)], [vm("a")])
 
-    placement = vm_placement(outlook.of_vm(view(around), around.vms[0]), 2)
+    placement = vm_placement(outlook.of_vm(view(around), around.vms[0]))
 
     assert [rule.reason for rule in placement.host_rules] == [why for why in HostRefusal if why != "NOT_ANSWERING"]
     assert all(rule.message for rule in placement.host_rules)

@@ -84,6 +84,7 @@ async def _outlook(name: str, unknown: str, ask: Callable[[], Awaitable[M]]) -> 
 def show_vm(placement: ev.VmPlacement) -> None:
     """Where a VM could go now, the rules that were tried, and the hosts that each refused."""
     output.heading(f"where it could go {_occasion(placement.evacuation, placement.host_id)}")
+    _warn(placement.evacuation, disabled=placement.ha_disabled)
     rows = [("journal", _entry(placement.journaled))] if placement.HasField("journaled") else []
     rows.append(("now", _entry(placement.planned) if placement.HasField("planned") else "no new plan is made for it"))
     if placement.host_rules:
@@ -102,6 +103,7 @@ def show_host(loss: ev.HostLoss) -> None:
     """What would become of a host's VMs, one by one."""
     becomes = "becomes" if loss.HasField("evacuation") else "would become"
     output.heading(f"what {becomes} of its {_count(loss.vm_count, 'VM')} {_occasion(loss.evacuation, loss.host_id)}")
+    _warn(loss.evacuation, disabled=loss.ha_disabled)
     if not loss.vms:
         return
     output.line("; ".join(_fate(fate) for fate in loss.fates))
@@ -119,6 +121,11 @@ def _occasion(evacuation: ev.Evacuation, host_id: str) -> str:
     kind = "drain" if evacuation.kind == ev.EVACUATION_KIND_DRAIN else "evacuation"
     reason = f" ({evacuation.reason})" if evacuation.reason else ""
     return f"by the {kind} of {host_id}, which is {output.name_of(ev.EvacuationState, evacuation.state)}{reason}"
+
+
+def _warn(evacuation: ev.Evacuation, *, disabled: bool) -> None:
+    if disabled and not evacuation.evacuation_id:
+        output.line("protection is DISABLED: nobody would do it")
 
 
 def _entry(vm: ev.VmEvacuation) -> str:

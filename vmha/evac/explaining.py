@@ -35,8 +35,8 @@ class Explaining:
         """Lets the thread go."""
         self._thread.close()
 
-    async def vm(self, cluster_id: str, vm_id: str) -> tuple[VmOutlook, int]:
-        """Where a VM could go now, and how many hosts the cluster has.
+    async def vm(self, cluster_id: str, vm_id: str) -> VmOutlook:
+        """Where a VM could go now.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN, VM_UNKNOWN.
@@ -50,7 +50,7 @@ class Explaining:
             vm = next((vm for vm in seen.situation.vms if vm.vm_id == vm_id and vm.owner_host_id in hosts), None)
             if vm is None:
                 raise NotFound("VM_UNKNOWN", f"{vm_id} was deleted just now", {"cluster_id": cluster_id, "vm_id": vm_id})
-            return await self._apart(lambda: outlook.of_vm(seen, vm)), len(hosts)
+            return await self._apart(lambda: outlook.of_vm(seen, vm))
 
     async def host(self, cluster_id: str, host_id: str) -> HostOutlook:
         """What would become of a host's VMs if it died now.

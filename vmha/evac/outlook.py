@@ -53,10 +53,14 @@ class VmOutlook:
         refused: Each host that would not have it -> the first rule against it; None when no host was tried.
         figures: host_id -> what a host that refuses it has instead.
         others: Hosts beside its target that would have it as well.
+        host_count: Hosts of the cluster.
+        ha_enabled: Else nobody would evacuate its host.
     """
 
     vm: VmRecord
     record: EvacuationRecord
+    host_count: int
+    ha_enabled: bool
     journaled: VmEntry | None = None
     planned: VmEntry | None = None
     rules: tuple[tuple[VmReason, Verdict | None], ...] = ()
@@ -70,6 +74,7 @@ class HostOutlook:
     """What would become of a host's VMs: `entries` has all, those that would not run first; `memory_mib` by vm_id."""
 
     record: EvacuationRecord
+    ha_enabled: bool
     entries: tuple[VmEntry, ...]
     memory_mib: Mapping[str, int]
 
@@ -91,22 +96,28 @@ class HostOutlook:
 def of_vm(view: View, vm: VmRecord) -> VmOutlook:
     """Where a VM could go now. Its owner has to be a host of the cluster."""
     case, entry = _case_of(view, vm)
-    if entry is not None and (case.record.cancel_requested or not _is_planned_anew(entry)):
-        return VmOutlook(vm=vm, record=case.record, journaled=entry)
+    snapshot = view.situation.snapshot
+    found = VmOutlook(
+        vm=vm,
+        record=case.record,
+        host_count=len(snapshot.hosts),
+        ha_enabled=snapshot.cluster.ha_enabled,
+        journaled=entry,
+    )
+    if entry is not None and entry not in _next_planned(case):
+        return found
     made, told = _plan(view, case, vm.vm_id)
     planned = next((e for e in made if e.vm_id == vm.vm_id), None)
     rules = LIVE_RULES if case.record.kind is EvacuationKind.DRAIN else RULES
-    around = surroundings(view.situation.snapshot, case.record.host_id)
-    known = frozenset(told.refused) | {told.host_id} if told is not None else frozenset()
-    return VmOutlook(
-        vm=vm,
-        record=case.record,
-        journaled=entry,
-        planned=planned,
-        rules=tuple(tried(vm, around, rules)),
-        refused=None if told is None else told.refused,
-        figures={} if told is None else {**told.figures, **_states(view, told)},
-        others=() if told is None else tuple(host_id for host_id in view.situation.snapshot.hosts if host_id not in known),
+    found = replace(found, planned=planned, rules=tuple(tried(vm, surroundings(snapshot, case.record.host_id), rules)))
+    if told is None:
+        return found
+    known = {*told.refused, told.host_id}
+    return replace(
+        found,
+        refused=told.refused,
+        figures={**told.figures, **_states(view, told)},
+        others=tuple(host_id for host_id in snapshot.hosts if host_id not in known),
     )
 
 
@@ -116,7 +127,8 @@ def of_host(view: View, host_id: str) -> HostOutlook:
     made = {entry.vm_id: entry for entry in _plan(view, case)[0]}
     entries = [made.get(entry.vm_id, entry) for entry in case.entries]
     memory_mib = {vm.vm_id: vm.facts.memory_mib for vm in view.situation.vms}
-    return HostOutlook(record=case.record, entries=tuple(sorted(entries, key=_rank)), memory_mib=memory_mib)
+    enabled = view.situation.snapshot.cluster.ha_enabled
+    return HostOutlook(record=case.record, ha_enabled=enabled, entries=tuple(sorted(entries, key=_rank)), memory_mib=memory_mib)
 
 
 def _case_of(view: View, vm: VmRecord) -> tuple[UnderWay, VmEntry | None]:
@@ -150,7 +162,7 @@ def _first_entries(view: View, record: EvacuationRecord) -> tuple[VmEntry, ...]:
 
 
 def _plan(view: View, case: UnderWay, asked: str = "") -> tuple[Sequence[VmEntry], Placement | None]:
-    entries = [entry for entry in case.entries if _is_planned_anew(entry)]
+    entries = _next_planned(case)
     if _is_drain(case):
         host = view.situation.snapshot.hosts.get(case.record.host_id)
         if host is None:
@@ -162,8 +174,24 @@ def _plan(view: View, case: UnderWay, asked: str = "") -> tuple[Sequence[VmEntry
     return [replace(entry, target_host_id=made.targets.get(entry.vm_id, "")) for entry in made.entries], told
 
 
-def _is_planned_anew(entry: VmEntry) -> bool:
-    """Whether the next plan may give it another target: it has no outcome, nothing of it is under way, it waits for no person."""
+def _next_planned(case: UnderWay) -> list[VmEntry]:
+    """What the next plan is made for, as in `workflow` and `drain`: what waits, or lost its target.
+
+    A promise is taken back only when another VM of the same evacuation has lost its own.
+    """
+    waiting = [entry for entry in case.entries if _may_be_planned(entry)] if not case.record.cancel_requested else []
+    if not _is_drain(case) and any(_has_no_promise(entry) for entry in waiting):
+        return waiting
+    return [entry for entry in waiting if entry.outcome is VmOutcome.PENDING or _has_no_promise(entry)]
+
+
+def _has_no_promise(entry: VmEntry) -> bool:
+    lost = not entry.target_host_id or entry.epoch > 0 or entry.target_host_id in entry.attempts
+    return entry.outcome is VmOutcome.OPEN and lost
+
+
+def _may_be_planned(entry: VmEntry) -> bool:
+    """Whether a plan may give it another target: it has no outcome, nothing of it is under way, it waits for no person."""
     waits = entry.reason == VmReason.SOURCE_STILL_RUNNING
     return entry.step in {VmStep.UNPLANNED, VmStep.PLANNED} and not waits
 

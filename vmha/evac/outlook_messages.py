@@ -17,7 +17,7 @@ LISTED: Final = 100
 """VMs, and targets, that an answer about a host names."""
 
 
-def vm_placement(outlook: VmOutlook, host_count: int) -> pb.VmPlacement:
+def vm_placement(outlook: VmOutlook) -> pb.VmPlacement:
     """Where one VM could go."""
     journaled, planned = outlook.journaled, outlook.planned
     return pb.VmPlacement(
@@ -32,9 +32,10 @@ def vm_placement(outlook: VmOutlook, host_count: int) -> pb.VmPlacement:
             for reason, verdict in outlook.rules
         ],
         host_rules=_host_rules(outlook),
-        host_count=host_count,
+        host_count=outlook.host_count,
         other_host_ids=outlook.others[:SHOWN],
         other_count=len(outlook.others),
+        ha_disabled=not outlook.ha_enabled,
     )
 
 
@@ -52,6 +53,7 @@ def host_loss(outlook: HostOutlook) -> pb.HostLoss:
         vms=[vm_entry_to_proto(entry) for entry in outlook.entries[:LISTED]],
         targets=[pb.TargetShare(host_id=host, vm_count=count, memory_mib=mib) for host, count, mib in targets[:LISTED]],
         target_count=len(targets),
+        ha_disabled=not outlook.ha_enabled,
     )
 
 

@@ -100,8 +100,8 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
     ) -> pb.ExplainVmPlacementResponse:
         """Where a VM could go now, and why not elsewhere."""
         validate.explain_vm(request)
-        outlook, host_count = await self._explaining.vm(request.cluster_id, request.vm_id)
-        return pb.ExplainVmPlacementResponse(placement=vm_placement(outlook, host_count))
+        outlook = await self._explaining.vm(request.cluster_id, request.vm_id)
+        return pb.ExplainVmPlacementResponse(placement=vm_placement(outlook))
 
     async def ExplainHostLoss(  # noqa: N802
         self, request: pb.ExplainHostLossRequest, context: Context[Any, Any]

@@ -316,7 +316,7 @@ class ExplainVmPlacementResponse(_message.Message):
     def __init__(self, placement: _Optional[_Union[VmPlacement, _Mapping]] = ...) -> None: ...
 
 class VmPlacement(_message.Message):
-    __slots__ = ("vm_id", "vm_name", "host_id", "evacuation", "journaled", "planned", "vm_rules", "host_rules", "host_count", "other_host_ids", "other_count")
+    __slots__ = ("vm_id", "vm_name", "host_id", "evacuation", "journaled", "planned", "vm_rules", "host_rules", "host_count", "other_host_ids", "other_count", "ha_disabled")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     VM_NAME_FIELD_NUMBER: _ClassVar[int]
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -328,6 +328,7 @@ class VmPlacement(_message.Message):
     HOST_COUNT_FIELD_NUMBER: _ClassVar[int]
     OTHER_HOST_IDS_FIELD_NUMBER: _ClassVar[int]
     OTHER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HA_DISABLED_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     vm_name: str
     host_id: str
@@ -339,7 +340,8 @@ class VmPlacement(_message.Message):
     host_count: int
     other_host_ids: _containers.RepeatedScalarFieldContainer[str]
     other_count: int
-    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., journaled: _Optional[_Union[VmEvacuation, _Mapping]] = ..., planned: _Optional[_Union[VmEvacuation, _Mapping]] = ..., vm_rules: _Optional[_Iterable[_Union[VmRule, _Mapping]]] = ..., host_rules: _Optional[_Iterable[_Union[HostRule, _Mapping]]] = ..., host_count: _Optional[int] = ..., other_host_ids: _Optional[_Iterable[str]] = ..., other_count: _Optional[int] = ...) -> None: ...
+    ha_disabled: bool
+    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., journaled: _Optional[_Union[VmEvacuation, _Mapping]] = ..., planned: _Optional[_Union[VmEvacuation, _Mapping]] = ..., vm_rules: _Optional[_Iterable[_Union[VmRule, _Mapping]]] = ..., host_rules: _Optional[_Iterable[_Union[HostRule, _Mapping]]] = ..., host_count: _Optional[int] = ..., other_host_ids: _Optional[_Iterable[str]] = ..., other_count: _Optional[int] = ..., ha_disabled: _Optional[bool] = ...) -> None: ...
 
 class VmRule(_message.Message):
     __slots__ = ("reason", "against", "message")
@@ -386,7 +388,7 @@ class ExplainHostLossResponse(_message.Message):
     def __init__(self, loss: _Optional[_Union[HostLoss, _Mapping]] = ...) -> None: ...
 
 class HostLoss(_message.Message):
-    __slots__ = ("host_id", "evacuation", "vm_count", "fates", "vms", "targets", "target_count")
+    __slots__ = ("host_id", "evacuation", "vm_count", "fates", "vms", "targets", "target_count", "ha_disabled")
     HOST_ID_FIELD_NUMBER: _ClassVar[int]
     EVACUATION_FIELD_NUMBER: _ClassVar[int]
     VM_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -394,6 +396,7 @@ class HostLoss(_message.Message):
     VMS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     TARGET_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HA_DISABLED_FIELD_NUMBER: _ClassVar[int]
     host_id: str
     evacuation: Evacuation
     vm_count: int
@@ -401,7 +404,8 @@ class HostLoss(_message.Message):
     vms: _containers.RepeatedCompositeFieldContainer[VmEvacuation]
     targets: _containers.RepeatedCompositeFieldContainer[TargetShare]
     target_count: int
-    def __init__(self, host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., vm_count: _Optional[int] = ..., fates: _Optional[_Iterable[_Union[VmFate, _Mapping]]] = ..., vms: _Optional[_Iterable[_Union[VmEvacuation, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[TargetShare, _Mapping]]] = ..., target_count: _Optional[int] = ...) -> None: ...
+    ha_disabled: bool
+    def __init__(self, host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., vm_count: _Optional[int] = ..., fates: _Optional[_Iterable[_Union[VmFate, _Mapping]]] = ..., vms: _Optional[_Iterable[_Union[VmEvacuation, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[TargetShare, _Mapping]]] = ..., target_count: _Optional[int] = ..., ha_disabled: _Optional[bool] = ...) -> None: ...
 
 class VmFate(_message.Message):
     __slots__ = ("outcome", "reason", "vm_count")
