@@ -74,6 +74,7 @@ def run(console: Console, lab: Lab, profile: str) -> int:
             lab.beats.made_anew("local1", time.monotonic())
             wait_outcomes(stack, KINDS)
         _show(console, stack)
+        _explain(console, stack, "lonely1")
         _make_room(console, stack)
         lab.beats.check()
     console.print("none ran twice: no guest's beat went backwards, no two boots of one guest interleave")
@@ -97,9 +98,12 @@ def start_guests(stack: Stack, lab: Lab, kinds: Sequence[Kind]) -> None:
 
 
 def wait_settled(stack: Stack, kinds: Sequence[Kind]) -> None:
-    """Wait until the manager knows all guests, and that paused1 is paused."""
+    """Wait until the manager knows all guests, that paused1 is paused, and that only those would fail that have to."""
     stack.wait_settled(len(kinds) - 1, SETTLED_WITHIN_S)
     stack.wait(lambda: stack.vms()["paused1"].state == vm_pb2.VM_STATE_PAUSED, 20, "paused1 is seen to be paused")
+    # That the storage of tpm1 is shared takes its host's agent a while to prove.
+    lost = {kind.name for kind in kinds if kind.outcome == "FAILED"}
+    stack.wait(lambda: stack.would_fail(VICTIM) == lost, SETTLED_WITHIN_S, f"only {lost} would fail if {VICTIM} died")
 
 
 def wait_outcomes(stack: Stack, kinds: Sequence[Kind]) -> None:
@@ -139,6 +143,12 @@ def _show(console: Console, stack: Stack) -> None:
 
 def _why(entry: ev.VmEvacuation) -> str:
     return f"{entry.reason}: {entry.message}" if entry.reason and entry.message else entry.reason or entry.message
+
+
+def _explain(console: Console, stack: Stack, name: str) -> None:
+    """What an operator asks of one that waits (B5)."""
+    told = stack.vmha("vm", "explain", name).stdout
+    console.print(f"\n$ vmha vm explain {name}\n{told}", markup=False, highlight=False)
 
 
 def _make_room(console: Console, stack: Stack) -> None:

@@ -234,6 +234,12 @@ class Stack:
             return {vm.vm_name: ev.VmOutcome.Name(vm.outcome).removeprefix("VM_OUTCOME_") for vm in vms}
         return {}
 
+    def would_fail(self, host_id: str) -> set[str]:
+        """VMs that could not be started elsewhere if a host died now."""
+        request = ev.ExplainHostLossRequest(cluster_id=CLUSTER, host_id=host_id)
+        loss = self.evacuations.ExplainHostLoss(request, timeout=CALL_TIMEOUT_S).loss
+        return {vm.vm_name for vm in loss.vms if vm.outcome == ev.VM_OUTCOME_FAILED}
+
     # Guests
 
     def create_guests(self, placed: Mapping[str, str], wishes: Mapping[str, Mapping[str, object]] | None = None) -> None:

@@ -45,6 +45,7 @@ CORES = {
     "evac": {
         "drain",
         "drain_plan",
+        "outlook",
         "pair_rules",
         "placement",
         "placement_explain",

@@ -51,6 +51,8 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         self.findings: list[cs.Finding] = []
         self.clocks: list[cs.HostClock] = []
         self.fences: dict[str, ev.CheckFenceResponse] = {}
+        self.placements: dict[str, ev.VmPlacement] = {}
+        self.losses: dict[str, ev.HostLoss] = {}
         self.leader: str | None = None
         self.store_away = False
         self.hang = False
@@ -250,6 +252,18 @@ class Plane(_ClusterBase, _EventBase, _EvacuationBase):  # type: ignore[misc]
         if request.host_id not in self.fences:
             raise Unavailable("STORE_UNAVAILABLE", "Redis does not answer")
         return self.fences[request.host_id]
+
+    async def ExplainVmPlacement(self, request: ev.ExplainVmPlacementRequest, context: Context) -> Any:
+        validate.explain_vm(request)
+        if request.vm_id not in self.placements:
+            raise Unavailable("STORE_UNAVAILABLE", "Redis does not answer")
+        return ev.ExplainVmPlacementResponse(placement=self.placements[request.vm_id])
+
+    async def ExplainHostLoss(self, request: ev.ExplainHostLossRequest, context: Context) -> ev.ExplainHostLossResponse:
+        validate.names_host(request)
+        if request.host_id not in self.losses:
+            raise Unavailable("STORE_UNAVAILABLE", "Redis does not answer")
+        return ev.ExplainHostLossResponse(loss=self.losses[request.host_id])
 
     # What the tests set up
 

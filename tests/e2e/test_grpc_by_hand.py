@@ -65,6 +65,8 @@ def details(stderr: str) -> str:
 EXPECTED = {
     "ListHosts": '"hostId": "host3"',
     "ExplainHost": '"summary"',
+    "ExplainHostLoss": '"vmCount"',
+    "ExplainVmPlacement": '"reason": "FAILED_HOST"',
     "CheckCluster": '"managerVersion"',
     "CheckFence": '"power": "FENCE_POWER_ON"',
     "GetPeers": '"probeTarget"',
@@ -80,7 +82,7 @@ def test_every_documented_example_answers_what_the_document_says(make_cluster: M
     cluster = make_cluster()
     assert len(examples()) >= 10
     for example in (e for e in examples() if e.mark != "after=power-cut"):
-        done = run(cluster, example)
+        done = run(cluster, example, VM=cluster.stack.vms()["vm1"].vm_id)
         if example.mark.startswith("refused="):
             assert done.returncode != 0, example.command
             assert example.mark.removeprefix("refused=") in details(done.stderr), done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmha.evac.reasons import AlarmReason, HostRefusal, ProofReason, VmReason
+from vmha.evac.reasons import REFUSAL_WORDS, AlarmReason, HostRefusal, ProofReason, VmReason
 
 TOP = Path(__file__).resolve().parents[2]
 DOC = TOP / "docs" / "reasons.md"
@@ -32,6 +32,14 @@ def listed(heading: str) -> set[str]:
 def test_every_reason_is_documented(heading: str, reasons: type[StrEnum]) -> None:
     """The table and the code name the same reasons."""
     assert listed(heading) == {reason.value for reason in reasons}
+
+
+def test_a_refused_host_is_explained_as_documented() -> None:
+    """What an explanation says of a refusal is what the document says."""
+    [_, section] = DOC.read_text().split("## Why a host is no target\n", 1)
+    rows = re.findall(r"^\| ([A-Z_]+) \| (.+) \|$", section.split("\n## ")[0], re.MULTILINE)
+
+    assert {reason: words.replace("`", "") for reason, words in rows} == REFUSAL_WORDS
 
 
 def test_every_alarm_is_documented() -> None:

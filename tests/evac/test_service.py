@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,20 +14,24 @@ from typing import Any, TypeAlias
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from redis.asyncio import Redis
 
 from tests.evac.world import CONFIG, C, World, seen, vm_uuid
 from tests.support import refusals
 from tests.support.redis import RedisServer
 from vmha.clock import SystemClock
 from vmha.config import EvacSettings
-from vmha.evac import app
+from vmha.errors import Unavailable
+from vmha.evac import app, explaining, outlook
 from vmha.evac.fence_check import FenceCheck
 from vmha.evac.fencing import FenceAgents, Power
+from vmha.evac.orders import Orders
 from vmha.evac.reasons import ProofReason
-from vmha.model import EvacuationState, FenceConfig, HostState, ProofKind, SelfFencing
+from vmha.model import EvacuationState, FenceConfig, HostState, ProofKind, SelfFencing, VmStep
 from vmha.rpc.channel import open_channel
 from vmha.rpc.scalars import duration
 from vmha.store.leaders import Candidate
+from vmha.store.records import VmEntry
 from vmha.v1 import evacuation_service_pb2 as pb
 from vmha.v1 import evacuation_service_pb2_grpc as pb_grpc
 
@@ -464,3 +469,197 @@ async def test_a_fence_check_tells_no_secret(world: World, tmp_path: Path) -> No
     assert "fence_chatty status ended with 1" in answer.message
     assert "hunter2" not in answer.message and "swordfish" not in answer.message
     assert answer.took_s > 0
+
+
+# Explanations.
+
+
+def placement_of(number: int) -> pb.ExplainVmPlacementRequest:
+    return pb.ExplainVmPlacementRequest(cluster_id=C, vm_id=vm_uuid(number))
+
+
+async def everything(redis_server: RedisServer) -> dict[str, Any]:
+    """All keys of the store with their contents and lifetimes; DUMP has any type's."""
+    async with Redis.from_url(redis_server.url) as client:
+        keys: list[Any] = sorted(await client.keys("*"))
+        return {key: (await client.dump(key), await client.expiretime(key)) for key in keys}
+
+
+async def test_s28_b05_where_a_running_vm_could_go_and_why_not_elsewhere(
+    world: World, stub: Stub, redis_server: RedisServer
+) -> None:
+    """Target, who else would have it, each other host under the rule against it with its figures; as `validate_only` plans it."""
+    await world.cluster(hosts=4)
+    await world.host("h5", memory_mib=50)
+    await world.vms(seen(0), seen(1))
+    await world.store.hosts.set_maintenance(C, "h4", True, None)
+    before = await everything(redis_server)
+
+    got = (await stub.ExplainVmPlacement(placement_of(0))).placement
+
+    assert await everything(redis_server) == before
+    ask = pb.EvacuateRequest(cluster_id=C, host_id="h1", validate_only=True)
+    plan = {e.event.vm.vm_id: e.event.vm async for e in stub.Evacuate(ask)}
+    assert got.planned == plan[vm_uuid(0)]
+    assert (got.vm_name, got.host_id, got.host_count, got.HasField("evacuation")) == ("vm0", "h1", 5, False)
+    assert (got.planned.target_host_id, list(got.other_host_ids), got.other_count) == ("h2", ["h3"], 1)
+    refused_by = {rule.reason: [(h.host_id, h.message) for h in rule.hosts] for rule in got.host_rules if rule.refused_count}
+    assert refused_by == {
+        "FAILED_HOST": [("h1", "")],
+        "IN_MAINTENANCE": [("h4", "")],
+        "MEMORY_FULL": [("h5", "50 MiB left")],
+    }
+    assert [(rule.reason, rule.against) for rule in got.vm_rules][:2] == [("HA_OFF", False), ("VM_PAUSED", False)]
+
+
+async def test_s28_b05_a_waiting_vm_names_its_evacuation_and_what_it_waits_for(world: World, stub: Stub) -> None:
+    """No room: the evacuation with its state and times, the journal's word, and the same reason now, host by host."""
+    await world.cluster(hosts=2, memory_mib=50)
+    await world.vms(seen(0))
+    incident = await world.fail()
+    call = stub.Evacuate(request(incident))
+    await call.read()
+    await world.until(incident.incident_id, lambda r: r.state is EvacuationState.PENDING)
+
+    waits = (await stub.ExplainVmPlacement(placement_of(0))).placement
+    call.cancel()
+
+    assert (waits.evacuation.evacuation_id, waits.evacuation.state) == (incident.incident_id, pb.EVACUATION_STATE_PENDING)
+    assert waits.evacuation.HasField("proof_time")
+    assert (waits.journaled.outcome, waits.journaled.reason) == (pb.VM_OUTCOME_PENDING, "NO_CAPACITY")
+    assert (waits.planned.outcome, waits.planned.reason) == (pb.VM_OUTCOME_PENDING, "NO_CAPACITY")
+    assert {rule.reason: rule.refused_count for rule in waits.host_rules if rule.refused_count} == {
+        "FAILED_HOST": 1,
+        "MEMORY_FULL": 1,
+    }
+
+
+async def test_s28_b05_what_the_death_of_a_host_would_do(world: World, stub: Stub, redis_server: RedisServer) -> None:
+    """Each VM with its target or reason, counted by fate, and what each host would get; nothing is written."""
+    await world.cluster()
+    await world.vms(seen(0), seen(1, ha_enabled=False), seen(2, aggregates=("dongle",)))
+    before = await everything(redis_server)
+
+    got = (await stub.ExplainHostLoss(pb.ExplainHostLossRequest(cluster_id=C, host_id="h1"))).loss
+
+    assert await everything(redis_server) == before
+    assert [(vm.vm_name, vm.target_host_id, vm.reason) for vm in got.vms] == [
+        ("vm2", "", "AGGREGATE_EMPTY"),
+        ("vm0", "h2", ""),
+        ("vm1", "", "HA_OFF"),
+    ]
+    assert {(fate.reason, fate.vm_count) for fate in got.fates} == {("AGGREGATE_EMPTY", 1), ("", 1), ("HA_OFF", 1)}
+    assert [(share.host_id, share.vm_count, share.memory_mib) for share in got.targets] == [("h2", 1, 64)]
+    assert (got.vm_count, got.HasField("evacuation")) == (3, False)
+
+
+async def test_b05_a_preview_leaves_what_another_evacuation_was_promised(world: World) -> None:
+    """`validate_only` and explanations count what an evacuation under way has planned and not started as taken."""
+    await world.cluster(hosts=2, memory_mib=100)
+    await world.host("h3", memory_mib=100)
+    await world.vms(seen(0))
+    await world.vms(seen(1), host_id="h3")
+    incident = await world.fail()
+    record = await world.order(incident)
+    key = (C, record.evacuation_id, "runner")
+    assert await world.store.evacuations.acquire(*key, 60.0)
+    await world.store.evacuations.advance(*key, EvacuationState.PLANNING, proof=ProofKind.FENCE)
+    promise = VmEntry(vm_id=vm_uuid(0), vm_name="vm0", step=VmStep.PLANNED, target_host_id="h2", source_epoch=1)
+    await world.store.evacuations.plan(*key, [promise])
+
+    makes = explaining.Explaining(world.store)
+    loss = await makes.host(C, "h3")
+    _, plan = await Orders(world.store, world.supervisor()).preview(C, "h3")
+    makes.close()
+
+    assert [(entry.target_host_id, entry.reason) for entry in loss.entries] == [("", "NO_CAPACITY")]
+    assert [(entry.target_host_id, entry.reason) for entry in plan] == [("", "NO_CAPACITY")]
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "status", "reason", "about"),
+    [
+        ("ExplainVmPlacement", placement_of(9), "NOT_FOUND", "VM_UNKNOWN", {"vm_id": vm_uuid(9)}),
+        (
+            "ExplainVmPlacement",
+            pb.ExplainVmPlacementRequest(cluster_id="nope", vm_id=vm_uuid(0)),
+            "NOT_FOUND",
+            "CLUSTER_UNKNOWN",
+            {"cluster_id": "nope"},
+        ),
+        (
+            "ExplainVmPlacement",
+            pb.ExplainVmPlacementRequest(cluster_id=C, vm_id="web"),
+            "INVALID_ARGUMENT",
+            "FIELD_INVALID",
+            {},
+        ),
+        (
+            "ExplainHostLoss",
+            pb.ExplainHostLossRequest(cluster_id=C, host_id="nope"),
+            "NOT_FOUND",
+            "HOST_UNKNOWN",
+            {"host_id": "nope"},
+        ),
+        (
+            "ExplainHostLoss",
+            pb.ExplainHostLossRequest(cluster_id="nope", host_id="h1"),
+            "NOT_FOUND",
+            "CLUSTER_UNKNOWN",
+            {"cluster_id": "nope"},
+        ),
+        ("ExplainHostLoss", pb.ExplainHostLossRequest(cluster_id=C), "INVALID_ARGUMENT", "FIELD_INVALID", {}),
+    ],
+)
+async def test_b05_an_explanation_of_nobody_is_refused(
+    world: World, stub: Stub, method: str, asked: Any, status: str, reason: str, about: dict[str, str]
+) -> None:
+    """NOT_FOUND with what was not found."""
+    await world.cluster()
+
+    error = await refusals.refused(getattr(stub, method)(asked))
+
+    assert (error.code, error.reason) == (status, reason)
+    assert about.items() <= error.metadata.items()
+
+
+async def test_b05_explanations_wait_in_a_bounded_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is made at a time; more than the line holds are refused at once, and the line moves on afterwards."""
+    await world.cluster()
+    await world.vms(seen(0))
+    gate = threading.Event()
+    made = outlook.of_host
+
+    def slow(*args: Any) -> Any:
+        gate.wait(10)
+        return made(*args)
+
+    monkeypatch.setattr(outlook, "of_host", slow)
+    makes = explaining.Explaining(world.store)
+    waiting = [asyncio.create_task(makes.host(C, "h1")) for _ in range(explaining.WAITING)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Unavailable) as error:
+        await makes.host(C, "h1")
+    gate.set()
+    found = await asyncio.gather(*waiting)
+
+    assert error.value.reason == "EXPLAIN_BUSY"
+    assert [len(one.entries) for one in found] == [1] * explaining.WAITING
+    makes.close()
+
+
+async def test_b05_an_explanation_that_takes_too_long_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EXPLAIN_BUSY, and the process goes on meanwhile: the plan is made on a thread of its own."""
+    await world.cluster()
+    gate = threading.Event()
+    monkeypatch.setattr(outlook, "of_host", lambda *_: gate.wait(10))
+    monkeypatch.setattr(explaining, "EXPLAIN_S", 0.2)
+    makes = explaining.Explaining(world.store)
+
+    for _ in range(2):
+        with pytest.raises(Unavailable) as error:
+            await makes.host(C, "h1")
+        assert error.value.reason == "EXPLAIN_BUSY"
+    gate.set()
+    makes.close()

@@ -171,6 +171,11 @@ async def evacuate(channel: grpc.aio.Channel, host_id: str) -> VmhaError:
     return await refused(ev_grpc.EvacuationServiceStub(channel).Evacuate(request, timeout=WAIT_S))
 
 
+async def explain_placement(channel: grpc.aio.Channel, _host_id: str) -> VmhaError:
+    request = ev.ExplainVmPlacementRequest(cluster_id="c9", vm_id=str(uuid.UUID(int=1)))
+    return await refused(ev_grpc.EvacuationServiceStub(channel).ExplainVmPlacement(request, timeout=WAIT_S))
+
+
 async def list_clusters(channel: grpc.aio.Channel, _host_id: str) -> VmhaError:
     request = cs.ListClustersRequest(page_token="nonsense")
     return await refused(cs_grpc.ClusterServiceStub(channel).ListClusters(request, timeout=WAIT_S))
@@ -183,6 +188,7 @@ CALLS: dict[str, tuple[Call, str, str, frozenset[str]]] = {
     "relay": (relay, "agent", "FIELD_INVALID", frozenset({"host/h2"})),
     "admit": (admit, "agent", "NOT_REGISTERED", frozenset({"evac"})),
     "evacuate": (evacuate, "evac", "CLUSTER_UNKNOWN", frozenset({"manager", "operator/ada"})),
+    "explain_placement": (explain_placement, "evac", "CLUSTER_UNKNOWN", frozenset({"manager", "operator/ada"})),
     "list_clusters": (list_clusters, "manager", "FIELD_INVALID", frozenset({"operator/ada"})),
 }
 """What is called, where, what it fails of behind the gate, and who gets there. Each speaks as h2 where it speaks as a host."""

@@ -98,6 +98,8 @@ CASES: list[Case] = [
     (validate.group_settings, group(vm_ids=["web"]), {"group.vm_ids[0]"}),
     (validate.group_settings, group(vm_ids=[UUID, UUID]), {"group.vm_ids"}),
     (validate.explain_vm, cs.ExplainVmRequest(cluster_id="c1", vm_id="web"), {"vm_id"}),
+    (validate.explain_vm, ev.ExplainVmPlacementRequest(vm_id="web"), {"cluster_id", "vm_id"}),
+    (validate.names_host, ev.ExplainHostLossRequest(cluster_id="c1"), {"host_id"}),
     (validate.watch_events, es.WatchEventsRequest(cluster_id="c1", after_revision=-2), {"after_revision"}),
     (validate.evacuate, ev.EvacuateRequest(cluster_id="c1", host_id="h1"), {"request_id", "fence_epoch"}),
     (validate.evacuate, ev.EvacuateRequest(cluster_id="c1", host_id="h1", validate_only=True, leader_term=-1), {"leader_term"}),

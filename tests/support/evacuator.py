@@ -105,3 +105,9 @@ class ScriptedEvacuator(ev_grpc.EvacuationServiceServicer):
 
     async def CheckFence(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
+
+    async def ExplainVmPlacement(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+    async def ExplainHostLoss(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError

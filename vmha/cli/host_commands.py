@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vmha.cli import output
+from vmha.cli import outlook, output
 from vmha.cli.exits import Exit
 from vmha.cli.session import Connection, execute, pages, rows_or_json
 from vmha.errors import FieldViolation, InvalidField
@@ -58,16 +58,18 @@ def show(context: typer.Context, host: HostArgument) -> None:
 
 @app.command()
 def explain(context: typer.Context, host: HostArgument) -> None:
-    """Say why a host is in its state: evidence, times, rules."""
+    """Say why a host is in its state: evidence, times, rules; and what would become of its VMs if it died now."""
 
     async def work(connection: Connection) -> None:
         cluster_id = await connection.cluster_id()
         request = cs.ExplainHostRequest(cluster_id=cluster_id, host_id=host)
         explanation = (await connection.ask(connection.clusters.ExplainHost, request)).explanation
+        loss = await outlook.of_host(connection, cluster_id, host)
         if connection.options.json:
-            output.json_document(output.as_dict(explanation))
+            output.json_document({**output.as_dict(explanation), **loss.as_dict()})
         else:
             _explain(explanation)
+            loss.show(outlook.show_host)
 
     execute(context, work)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmha.cli import output
+from vmha.cli import outlook, output
 from vmha.cli.session import Connection, execute, pages, rows_or_json
 from vmha.errors import NotFound
 from vmha.rpc.checks import valid_uuid
@@ -32,17 +32,19 @@ def list_(
 
 @app.command()
 def explain(context: typer.Context, vm: Annotated[str, typer.Argument(help="Name or UUID.", show_default=False)]) -> None:
-    """Say why a VM is where it is."""
+    """Say why a VM is where it is, where it could go now, and which rule keeps it from which host."""
 
     async def work(connection: Connection) -> None:
         cluster_id = await connection.cluster_id()
         vm_id = vm if valid_uuid(vm) else await _by_name(connection, vm)
         request = cs.ExplainVmRequest(cluster_id=cluster_id, vm_id=vm_id)
         explanation = (await connection.ask(connection.clusters.ExplainVm, request)).explanation
+        placement = await outlook.of_vm(connection, cluster_id, vm_id)
         if connection.options.json:
-            output.json_document(output.as_dict(explanation))
+            output.json_document({**output.as_dict(explanation), **placement.as_dict()})
             return
         _explain(explanation)
+        placement.show(outlook.show_vm)
 
     execute(context, work)
 
@@ -68,11 +70,33 @@ def _state(number: int) -> str:
     return output.name_of(vm_pb2.VmState, number)
 
 
+def _is_down(vm: vm_pb2.Vm) -> bool:
+    """S28: what its lost host's libvirt said last is not what is."""
+    return bool(vm.reason) and vm.state == vm_pb2.VM_STATE_RUNNING
+
+
 def _row(vm: vm_pb2.Vm) -> tuple[object, ...]:
     protected = "yes" if vm.facts.ha_enabled else "no"
     memory = f"{vm.facts.memory_mib} MiB"
     wanted = _state(vm.desired_state)
-    return vm.name, vm.owner_host_id, _state(vm.state), wanted, protected, vm.facts.vcpus, memory, vm.reason, vm.vm_id
+    return (
+        vm.name,
+        vm.owner_host_id,
+        "not running" if _is_down(vm) else _state(vm.state),
+        wanted,
+        protected,
+        vm.facts.vcpus,
+        memory,
+        vm.reason,
+        vm.vm_id,
+    )
+
+
+def _needs(facts: vm_pb2.VmFacts) -> str:
+    named = [
+        f"{name} {', '.join(items)}" for name, items in (("aggregates", facts.aggregates), ("groups", facts.groups)) if items
+    ]
+    return ", ".join([f"{facts.memory_mib} MiB", f"{facts.vcpus} vCPUs", *named])
 
 
 def _explain(explanation: cs.VmExplanation) -> None:
@@ -82,9 +106,10 @@ def _explain(explanation: cs.VmExplanation) -> None:
         (
             ("id", vm.vm_id),
             ("owner", f"{vm.owner_host_id} (incarnation {vm.owner_incarnation}, epoch {vm.epoch})"),
-            ("state", _state(vm.state)),
+            ("state", "not running; RUNNING when its host was heard last" if _is_down(vm) else _state(vm.state)),
             ("wanted", _state(vm.desired_state)),
             ("reason", vm.reason or "-"),
+            ("needs", _needs(vm.facts)),
         )
     )
     if explanation.history:

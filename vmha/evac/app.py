@@ -15,6 +15,7 @@ from vmha.clock import Clock, SystemClock
 from vmha.config import EvacSettings
 from vmha.errors import VmhaError
 from vmha.evac.admission import GrpcAdmission
+from vmha.evac.explaining import Explaining
 from vmha.evac.fence_check import FenceCheck
 from vmha.evac.fencing import FenceAgents
 from vmha.evac.hypervisor import HypervisorFactory, RemoteHypervisor
@@ -119,7 +120,9 @@ class Evacuator:
         self._settings, self._store = settings, edges.store
         self._supervisor = Supervisor(edges, _ways(settings), clock, metrics)
         fences = FenceCheck(self._store, edges.device, clock)
-        servicer = EvacuationServicer(self._store, Orders(self._store, self._supervisor), fences, clock)
+        self._explaining = Explaining(self._store)
+        orders = Orders(self._store, self._supervisor)
+        servicer = EvacuationServicer(self._store, orders, fences, self._explaining, clock)
         self._server: Serving = (make_server or self._grpc_server)(
             [(add_EvacuationServiceServicer_to_server, servicer, SERVICE_NAME)]
         )
@@ -134,7 +137,10 @@ class Evacuator:
         Raises:
             VmhaError: It cannot listen, or the store's settings do not allow it to run (STORE_EVICTS).
         """
-        await _serve(self._server, self._store, self._supervisor, stop, ready, self._settings.drain_grace_s)
+        try:
+            await _serve(self._server, self._store, self._supervisor, stop, ready, self._settings.drain_grace_s)
+        finally:
+            self._explaining.close()
 
 
 def _ways(settings: EvacSettings) -> RunnerSettings:

@@ -40,6 +40,13 @@ def new_entries(drain: EvacuationRecord, vms: Sequence[VmRecord], known: frozens
 
 def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], situation: planner.Situation) -> PlanMade:
     """Gives each entry a target, an outcome, PENDING, or its place among those that are stopped."""
+    return explained(drain, host, entries, situation)[0]
+
+
+def explained(
+    drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], situation: planner.Situation, asked: str = ""
+) -> tuple[PlanMade, Placement | None]:
+    """The same plan, and how one VM was placed in it, with every other host's refusal; None when no target was looked for."""
     vms = {vm.vm_id: vm for vm in situation.vms}
     draft, around = Draft(), surroundings(situation.snapshot, drain.host_id)
     for entry in entries:
@@ -50,11 +57,14 @@ def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], 
         Demand(vm_id=vm_id, facts=vm.facts, refused_by=frozenset(entry.attempts), source=host.facts)
         for vm_id, (entry, vm) in draft.demands.items()
     ]
-    for placement in place(wanted, rooms, LIVE_PAIR_RULES):
+    told: Placement | None = None
+    for placement in place(wanted, rooms, LIVE_PAIR_RULES, asked):
+        told = placement if placement.vm_id == asked else told
         entry, vm = draft.demands[placement.vm_id]
         _take(draft, host, entry, vm, placement, situation)
     priorities = {entry.vm_id: vms[entry.vm_id].facts.priority for entry in draft.entries if entry.vm_id in vms}
-    return PlanMade(entries=tuple(draft.entries), targets=draft.targets, priorities=priorities, stops=frozenset(draft.stops))
+    made = PlanMade(entries=tuple(draft.entries), targets=draft.targets, priorities=priorities, stops=frozenset(draft.stops))
+    return made, told
 
 
 def _judge(

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from vmha.errors import Aborted, NotFound, PreconditionFailed, Unavailable
 from vmha.evac import planner
+from vmha.evac.explaining import view
 from vmha.evac.supervisor import Supervisor
-from vmha.model import EvacuationState, HostState, VmOutcome
+from vmha.model import HostState, VmOutcome
 from vmha.store import Store
 from vmha.store.records import EvacuationRecord, HistoryRecord, HostRecord, VmEntry
 
@@ -79,20 +80,12 @@ class Orders:
 
     async def preview(self, cluster_id: str, host_id: str) -> tuple[EvacuationRecord, tuple[VmEntry, ...]]:
         """What an evacuation of the host would do now; nothing is written."""
-        snapshot, vms = await asyncio.gather(self._store.clusters.snapshot(cluster_id), self._store.vms.list(cluster_id))
-        host = snapshot.hosts.get(host_id)
+        situation = (await view(self._store, cluster_id)).situation
+        host = situation.snapshot.hosts.get(host_id)
         if host is None:
             raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", {"host_id": host_id})
-        record = EvacuationRecord(
-            evacuation_id="",
-            cluster_id=cluster_id,
-            host_id=host_id,
-            fence_epoch=host.fence_epoch,
-            incarnation=host.incarnation,
-            state=EvacuationState.PLANNING,
-        )
-        entries = planner.first_entries(record, vms)
-        made = planner.plan(record, entries, planner.Situation(snapshot=snapshot, vms=vms))
+        record = planner.if_it_died(host, cluster_id)
+        made = planner.plan(record, planner.first_entries(record, situation.vms), situation)
         counts = Counter(entry.outcome for entry in made.entries)
         return _with_counts(record, counts), made.entries
 

@@ -9,6 +9,7 @@ choice and refusal is explained. Order of work: `placement_rooms` (what is free)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from vmha.evac.pair_rules import PAIR_RULES, PairRule
 from vmha.evac.placement_explain import Explainer
@@ -20,13 +21,14 @@ from vmha.evac.placement_rooms import TAKES_ROOM, Rooms, measure, refusal
 __all__ = ["TAKES_ROOM", "Demand", "Placement", "Rooms", "measure", "place", "refusal"]
 
 
-def place(demands: Iterable[Demand], rooms: Rooms, rules: tuple[PairRule, ...] = PAIR_RULES) -> list[Placement]:
+def place(demands: Iterable[Demand], rooms: Rooms, rules: tuple[PairRule, ...] = PAIR_RULES, asked: str = "") -> list[Placement]:
     """Gives each VM a target or a reason, and takes its share from `rooms`; in the order in which VMs should start.
 
     That order is by priority; among equals VMs that affinity holds together follow one another (S17), large ones go first.
 
     Args:
         rules: What a host must have to run a VM at all; `pair_rules.LIVE_PAIR_RULES` for a live migration.
+        asked: A VM of which every other host's refusal is wanted, with figures, whether or not it has a target.
     """
     free, pages = dict(rooms.free), {host_id: dict(sizes) for host_id, sizes in rooms.pages.items()}
     problem = Problem(demands, rooms, rules)
@@ -41,10 +43,16 @@ def place(demands: Iterable[Demand], rooms: Rooms, rules: tuple[PairRule, ...] =
     explainer = Explainer(problem, places)
     if searched:
         _fill_up(problem, places, explainer)
-    return [
-        explainer.placed(item, searched=searched) if item.number in places else explainer.unplaced(item)
-        for item in _start_order(problem)
-    ]
+    return [_told(explainer, item, item.number in places, searched, item.vm_id == asked) for item in _start_order(problem)]
+
+
+def _told(explainer: Explainer, item: Item, placed: bool, searched: bool, asked: bool) -> Placement:
+    placement = explainer.placed(item, searched=searched) if placed else explainer.unplaced(item)
+    if not asked:
+        return placement
+    refused = {host_id: why for host_id, why in explainer.refusals(item).items() if host_id != placement.host_id}
+    figures = {host_id: explainer.figures(item, host_id, why) for host_id, why in refused.items()}
+    return replace(placement, refused=refused, figures=figures)
 
 
 def _fill_up(problem: Problem, places: dict[int, str], explainer: Explainer) -> None:

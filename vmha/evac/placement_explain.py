@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from vmha.evac.pair_rules import REASON_OF
 from vmha.evac.placement_problem import Binding, Item, Placement, Places, Problem
+from vmha.evac.placement_rooms import ORDINARY, page_size
 from vmha.evac.reasons import HostRefusal, VmReason
 
 SHOWN = 16
@@ -80,6 +81,29 @@ class Explainer:
                 if why is not None:
                     found[host_id] = why
         return found
+
+    def figures(self, item: Item, host_id: str, why: HostRefusal) -> str:
+        """What a host that refuses a VM has instead; empty where there is no more to say than the rule does."""
+        rooms = self._problem.rooms
+        if host_id not in rooms.free:
+            return ""
+        kind = rooms.kinds[rooms.kind_index[host_id]]
+        if why is HostRefusal.AGGREGATE_DIFFERS:
+            return f"in {', '.join(kind.aggregates) or 'none'}"
+        if why is HostRefusal.OS_VERSION_DIFFERS:
+            return kind.operating_system
+        if why in _GROUPS.values():
+            return ", ".join(b.group_id for b in self._hard(item) if not self._keeps(b, item, host_id))
+        return self._room_left(item, host_id, why)
+
+    def _room_left(self, item: Item, host_id: str, why: HostRefusal) -> str:
+        memory_mib, vcpus = self._problem.rooms.free[host_id]
+        pages = self._problem.rooms.pages.get(host_id, {})
+        if why is HostRefusal.MEMORY_FULL:
+            return f"{max(0.0, min(memory_mib, pages.get(ORDINARY, memory_mib))):.0f} MiB left"
+        if why is HostRefusal.HUGEPAGES_FULL:
+            return f"{max(0.0, pages.get(page_size(item.hugepage_kib, pages), 0.0)):.0f} MiB of them left"
+        return f"{max(0.0, vcpus):g} vCPUs left" if why is HostRefusal.VCPUS_FULL else ""
 
     def forget(self) -> None:
         """The room has changed."""

@@ -37,7 +37,8 @@ class Placement:
     """One VM's target, or why it has none.
 
     Attributes:
-        refused: host_id -> why it got none there; empty for a VM that has a target.
+        refused: host_id -> why it got none there; empty for a VM that has a target, unless it was asked for.
+        figures: host_id -> what a host that refuses it has instead, for people; only for a VM that was asked for.
         violated: Soft groups that its target does not keep, as SOFT_AFFINITY:group_id or SOFT_ANTI_AFFINITY:group_id.
     """
 
@@ -46,6 +47,7 @@ class Placement:
     reason: VmReason | None = None
     message: str = ""
     refused: Mapping[str, HostRefusal] = field(default_factory=dict)
+    figures: Mapping[str, str] = field(default_factory=dict)
     violated: tuple[str, ...] = ()
 
 

@@ -10,8 +10,8 @@ from vmha.evac.placement import Demand, Placement, Rooms, measure, place
 from vmha.evac.reasons import VmReason
 from vmha.evac.rules import Surroundings, judge, rebuilt_from, surroundings
 from vmha.facts import HostFacts
-from vmha.model import VmOutcome, VmState, VmStep
-from vmha.store.records import ClusterSnapshot, EvacuationRecord, VmEntry, VmRecord
+from vmha.model import EvacuationState, VmOutcome, VmState, VmStep
+from vmha.store.records import ClusterSnapshot, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,27 @@ def first_entries(evacuation: EvacuationRecord, vms: Iterable[VmRecord]) -> list
     return [VmEntry(vm_id=vm.vm_id, vm_name=vm.name, source_epoch=vm.epoch) for vm in owned]
 
 
+def if_it_died(host: HostRecord, cluster_id: str) -> EvacuationRecord:
+    """The evacuation that a host's death would start now; nobody has ordered it."""
+    return EvacuationRecord(
+        evacuation_id="",
+        cluster_id=cluster_id,
+        host_id=host.host_id,
+        fence_epoch=host.fence_epoch,
+        incarnation=host.incarnation,
+        state=EvacuationState.PLANNING,
+    )
+
+
 def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Situation) -> PlanMade:
     """Gives each entry a target, an outcome, or PENDING."""
+    return explained(evacuation, entries, situation)[0]
+
+
+def explained(
+    evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Situation, asked: str = ""
+) -> tuple[PlanMade, Placement | None]:
+    """The same plan, and how one VM was placed in it, with every other host's refusal; None when no target was looked for."""
     vms = {vm.vm_id: vm for vm in situation.vms}
     around = surroundings(situation.snapshot, evacuation.host_id)
     planned: list[VmEntry] = []
@@ -67,13 +86,15 @@ def plan(evacuation: EvacuationRecord, entries: Sequence[VmEntry], situation: Si
             demands[entry.vm_id] = (entry, vm)
     free = rooms(evacuation.host_id, situation, demands.keys())
     targets: dict[str, str] = {}
-    for placement in place([_demand(entry, vm, around.source) for entry, vm in demands.values()], free):
+    told: Placement | None = None
+    for placement in place([_demand(entry, vm, around.source) for entry, vm in demands.values()], free, asked=asked):
+        told = placement if placement.vm_id == asked else told
         entry, vm = demands[placement.vm_id]
         planned.append(_placed(replace(entry, image=rebuilt_from(vm, around)), vm, placement, situation))
         if placement.host_id:
             targets[placement.vm_id] = placement.host_id
     priorities = {entry.vm_id: vms[entry.vm_id].facts.priority for entry in planned if entry.vm_id in vms}
-    return PlanMade(entries=tuple(planned), targets=targets, priorities=priorities)
+    return PlanMade(entries=tuple(planned), targets=targets, priorities=priorities), told
 
 
 def _demand(entry: VmEntry, vm: VmRecord, source: HostFacts | None) -> Demand:

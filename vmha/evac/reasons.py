@@ -56,16 +56,17 @@ class VmReason(StrEnum):
 
 
 class HostRefusal(StrEnum):
-    """Why a host is no target, for anyone or for one VM; shown in the VM's message."""
+    """Why a host is no target, for anyone or for one VM, in the order in which a host is tried; shown in the VM's message."""
 
+    NOT_ANSWERING = "NOT_ANSWERING"
     FAILED_HOST = "FAILED_HOST"
-    NOT_HEALTHY = "NOT_HEALTHY"
     IN_MAINTENANCE = "IN_MAINTENANCE"
+    NOT_HEALTHY = "NOT_HEALTHY"
     FLAPPING = "FLAPPING"
     NOT_REGISTERED = "NOT_REGISTERED"
+    NOT_A_HYPERVISOR = "NOT_A_HYPERVISOR"
     NO_FACTS = "NO_FACTS"
     CONFIG_UNCONFIRMED = "CONFIG_UNCONFIRMED"
-    NOT_A_HYPERVISOR = "NOT_A_HYPERVISOR"
     AGGREGATE_DIFFERS = "AGGREGATE_DIFFERS"
     OS_VERSION_DIFFERS = "OS_VERSION_DIFFERS"
     STORAGE_NOT_SHARED = "STORAGE_NOT_SHARED"
@@ -73,13 +74,41 @@ class HostRefusal(StrEnum):
     CPU_INCOMPATIBLE = "CPU_INCOMPATIBLE"
     MACHINE_UNSUPPORTED = "MACHINE_UNSUPPORTED"
     HUGEPAGES_MISSING = "HUGEPAGES_MISSING"
-    HARD_AFFINITY = "HARD_AFFINITY"
-    HARD_ANTI_AFFINITY = "HARD_ANTI_AFFINITY"
     REFUSED_BEFORE = "REFUSED_BEFORE"
-    NOT_ANSWERING = "NOT_ANSWERING"
+    HUGEPAGES_FULL = "HUGEPAGES_FULL"
     MEMORY_FULL = "MEMORY_FULL"
     VCPUS_FULL = "VCPUS_FULL"
-    HUGEPAGES_FULL = "HUGEPAGES_FULL"
+    HARD_AFFINITY = "HARD_AFFINITY"
+    HARD_ANTI_AFFINITY = "HARD_ANTI_AFFINITY"
+
+
+REFUSAL_WORDS = {
+    HostRefusal.NOT_ANSWERING: "it left a start without an answer within the last 30 s",
+    HostRefusal.FAILED_HOST: "it is the one that is evacuated",
+    HostRefusal.IN_MAINTENANCE: "an operator took it out",
+    HostRefusal.NOT_HEALTHY: "its state is another than HEALTHY",
+    HostRefusal.FLAPPING: "it was suspected too often of late",
+    HostRefusal.NOT_REGISTERED: "its agent has no registration in force",
+    HostRefusal.NOT_A_HYPERVISOR: "its roles don't include hypervisor",
+    HostRefusal.NO_FACTS: "its agent has not reported its capacity yet",
+    HostRefusal.CONFIG_UNCONFIRMED: (
+        "it has not confirmed the newest configuration of the safety protocol yet (R18); it does so within a heartbeat or two"
+    ),
+    HostRefusal.AGGREGATE_DIFFERS: "it is not in every aggregate that the VM names",
+    HostRefusal.OS_VERSION_DIFFERS: "it runs another operating-system version than the VM's old host",
+    HostRefusal.STORAGE_NOT_SHARED: "it does not have the shared storage of the VM's disks under the same path",
+    HostRefusal.VTPM_STATE_ELSEWHERE: "it does not have the shared storage of the VM's TPM, or nobody knows",
+    HostRefusal.CPU_INCOMPATIBLE: "its hypervisor cannot give the CPU model that the VM asks for; in a drain: it has another CPU",
+    HostRefusal.MACHINE_UNSUPPORTED: "its hypervisor does not have the VM's machine type",
+    HostRefusal.HUGEPAGES_MISSING: "it has no huge pages of the VM's size",
+    HostRefusal.REFUSED_BEFORE: "it refused this VM in this evacuation",
+    HostRefusal.HUGEPAGES_FULL: "not enough huge pages of the VM's size are free",
+    HostRefusal.MEMORY_FULL: "not enough memory left (its memory less reserve_fraction, less what its VMs hold or were promised)",
+    HostRefusal.VCPUS_FULL: "not enough vCPUs left (its vCPUs times cpu_overcommit)",
+    HostRefusal.HARD_AFFINITY: "it has room, and others of a hard affinity group are elsewhere",
+    HostRefusal.HARD_ANTI_AFFINITY: "it has room, and others of a hard anti-affinity group are there",
+}
+"""Each refusal in words; docs/reasons.md has the same."""
 
 
 class ProofReason(StrEnum):

@@ -8,7 +8,7 @@ What nobody found out refuses nothing, except where going on could lose what a g
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vmha.evac.reasons import VmReason
@@ -188,13 +188,31 @@ RULES: tuple[Rule, ...] = (
 """Of an evacuation."""
 LIVE_RULES: tuple[Rule, ...] = (has_no_device_of_its_host, no_disk_is_local, tpm_state_is_shared, resize_is_confirmed)
 """Of a live migration. Restart policy and pauses do not matter: nothing is started anew."""
+REASON_OF: Mapping[Rule, VmReason] = {
+    ha_is_on: VmReason.HA_OFF,
+    is_not_paused: VmReason.VM_PAUSED,
+    should_run: VmReason.VM_SHUTOFF,
+    is_defined: VmReason.NO_DEFINITION,
+    resize_is_confirmed: VmReason.RESIZE_UNCONFIRMED,
+    has_no_device_of_its_host: VmReason.PASSTHROUGH_DEVICE,
+    tpm_state_is_shared: VmReason.VTPM_STATE_NOT_SHARED,
+    data_disks_are_not_local: VmReason.LOCAL_DATA_DISK,
+    root_disk_can_be_had: VmReason.LOCAL_DISK_NO_IMAGE,
+    volumes_are_served: VmReason.VOLUME_UNAVAILABLE,
+    no_disk_is_local: VmReason.LOCAL_DISK,
+}
+"""What each rule gives as its reason when it is against."""
 
 
 def judge(vm: VmRecord, around: Surroundings | None = None, rules: tuple[Rule, ...] = RULES) -> Verdict | None:
     """The first rule's word against moving the VM, None when all let it go."""
-    around = around or Surroundings()
+    return next((verdict for _, verdict in tried(vm, around or Surroundings(), rules) if verdict is not None), None)
+
+
+def tried(vm: VmRecord, around: Surroundings, rules: tuple[Rule, ...] = RULES) -> Iterator[tuple[VmReason, Verdict | None]]:
+    """Each rule's reason with what it says of the VM, up to the first that is against."""
     for rule in rules:
         verdict = rule(vm, around)
+        yield REASON_OF[rule], verdict
         if verdict is not None:
-            return verdict
-    return None
+            return

@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 
 from vmha.clock import Clock
+from vmha.evac.explaining import Explaining
 from vmha.evac.fence_check import FenceAnswer, FenceCheck
 from vmha.evac.orders import Orders
+from vmha.evac.outlook_messages import host_loss, vm_placement
 from vmha.messages import evacuation_event, evacuation_to_proto, vm_entry_to_proto
 from vmha.rpc import pages, validate
 from vmha.rpc.scalars import duration, enum_to_proto, seconds
@@ -24,8 +26,8 @@ SERVICE_NAME = "vmha.v1.EvacuationService"
 class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
     """Answers managers and operators."""
 
-    def __init__(self, store: Store, orders: Orders, fences: FenceCheck, clock: Clock) -> None:
-        self._store, self._orders, self._fences, self._clock = store, orders, fences, clock
+    def __init__(self, store: Store, orders: Orders, fences: FenceCheck, explaining: Explaining, clock: Clock) -> None:
+        self._store, self._orders, self._fences, self._explaining, self._clock = store, orders, fences, explaining, clock
 
     async def Evacuate(  # noqa: N802 - the contract's name
         self, request: pb.EvacuateRequest, context: Context[Any, Any]
@@ -92,6 +94,21 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
         """Asks a fence device for its status."""
         validate.names_host(request)
         return _fence_answer(await self._fences.check(request.cluster_id, request.host_id))
+
+    async def ExplainVmPlacement(  # noqa: N802
+        self, request: pb.ExplainVmPlacementRequest, context: Context[Any, Any]
+    ) -> pb.ExplainVmPlacementResponse:
+        """Where a VM could go now, and why not elsewhere."""
+        validate.explain_vm(request)
+        outlook = await self._explaining.vm(request.cluster_id, request.vm_id)
+        return pb.ExplainVmPlacementResponse(placement=vm_placement(outlook))
+
+    async def ExplainHostLoss(  # noqa: N802
+        self, request: pb.ExplainHostLossRequest, context: Context[Any, Any]
+    ) -> pb.ExplainHostLossResponse:
+        """What would become of a host's VMs."""
+        validate.names_host(request)
+        return pb.ExplainHostLossResponse(loss=host_loss(await self._explaining.host(request.cluster_id, request.host_id)))
 
 
 def _fence_answer(answer: FenceAnswer) -> pb.CheckFenceResponse:

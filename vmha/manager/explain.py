@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vmha.errors import OutOfRange
+from vmha.errors import NotFound, OutOfRange
 from vmha.manager.evidence import HostEvidence
 from vmha.manager.operations import Operations
 from vmha.manager.votes import CountedVote
 from vmha.messages import vm_to_proto
-from vmha.model import PeerVerdict, VmState
+from vmha.model import HostState, PeerVerdict, VmState
 from vmha.rpc.scalars import duration, enum_to_proto, timestamp
 from vmha.store import Store
 from vmha.store.records import EventRecord, VmRecord
@@ -22,6 +22,10 @@ from vmha.v1 import manager_service_pb2 as ms
 LOOK_BACK: Final = 1000
 """Events of the cluster among which a host's or VM's own are looked for."""
 HISTORY: Final = 20
+DEAD: Final = frozenset({HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED})
+"""States of a host on which nothing runs."""
+HEARD: Final = frozenset({HostState.HEALTHY, HostState.IN_MAINTENANCE, HostState.ISOLATED})
+"""States of a host whose agent's word on its VMs is of now (S28)."""
 
 
 async def explain_host(operations: Operations, cluster_id: str, host_id: str) -> cs.HostExplanation:
@@ -51,8 +55,16 @@ async def explain_vm(operations: Operations, cluster_id: str, vm_id: str) -> cs.
     """
     await operations.store.clusters.get(cluster_id)
     record = await operations.store.vms.get(cluster_id, vm_id)
+    owner = await _host_state(operations.store, cluster_id, record.owner_host_id)
     history = await _history(operations.store, cluster_id, lambda event: _concerns_vm(event, vm_id))
-    return cs.VmExplanation(vm=vm_to_proto(record, cluster_id), summary=_vm_summary(record), history=history)
+    return cs.VmExplanation(vm=vm_to_proto(record, cluster_id), summary=_vm_summary(record, owner), history=history)
+
+
+async def _host_state(store: Store, cluster_id: str, host_id: str) -> HostState:
+    try:
+        return (await store.hosts.get(cluster_id, host_id)).state
+    except NotFound:
+        return HostState.UNKNOWN
 
 
 def _put_evidence(to: cs.HostExplanation, evidence: HostEvidence, host_id: str, operations: Operations) -> None:
@@ -148,10 +160,14 @@ def _vm_words(vm: Mapping[str, Any]) -> str:
     return f"{said}: {vm['message']}" if vm.get("message") else said
 
 
-def _vm_summary(record: VmRecord) -> str:
+def _vm_summary(record: VmRecord, host: HostState) -> str:
     owner = f"{record.owner_host_id} owns it under epoch {record.epoch}"
     if record.reason:
         return f"{owner}; it does not run: {record.reason}."
+    if host in DEAD:
+        return f"{owner}; it does not run there: {record.owner_host_id} is {host}."
+    if host not in HEARD:
+        return f"{owner}; it was {record.state.value.lower()} when {record.owner_host_id} was heard last, which is {host} now."
     if record.state is record.desired_state:
         return f"{owner}; it is {record.state.value.lower()}, as it should be."
     why = f" ({record.state_reason})" if record.state_reason else ""

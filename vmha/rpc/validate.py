@@ -42,7 +42,7 @@ def names_cluster(request: _NamesCluster) -> None:
 
 
 def names_host(request: _NamesHost) -> None:
-    """Get-, Delete-, ExplainHost, maintenance, drain, CheckFence."""
+    """Get-, Delete-, ExplainHost, maintenance, drain, CheckFence, ExplainHostLoss."""
     with Checks() as wrong:
         wrong.identifier("cluster_id", request.cluster_id)
         wrong.identifier("host_id", request.host_id)
@@ -122,8 +122,8 @@ def list_vms(request: cluster.ListVmsRequest) -> None:
         wrong.identifier("host_id", request.host_id, optional=True)
 
 
-def explain_vm(request: cluster.ExplainVmRequest) -> None:
-    """ExplainVm."""
+def explain_vm(request: cluster.ExplainVmRequest | evacuation.ExplainVmPlacementRequest) -> None:
+    """ExplainVm, ExplainVmPlacement."""
     with Checks() as wrong:
         wrong.identifier("cluster_id", request.cluster_id)
         wrong.uuid("vm_id", request.vm_id)

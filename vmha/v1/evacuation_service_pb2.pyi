@@ -300,3 +300,129 @@ class CheckFenceResponse(_message.Message):
     agent: str
     duration: _duration_pb2.Duration
     def __init__(self, power: _Optional[_Union[FencePower, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., agent: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ExplainVmPlacementRequest(_message.Message):
+    __slots__ = ("cluster_id", "vm_id")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    VM_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    vm_id: str
+    def __init__(self, cluster_id: _Optional[str] = ..., vm_id: _Optional[str] = ...) -> None: ...
+
+class ExplainVmPlacementResponse(_message.Message):
+    __slots__ = ("placement",)
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    placement: VmPlacement
+    def __init__(self, placement: _Optional[_Union[VmPlacement, _Mapping]] = ...) -> None: ...
+
+class VmPlacement(_message.Message):
+    __slots__ = ("vm_id", "vm_name", "host_id", "evacuation", "journaled", "planned", "vm_rules", "host_rules", "host_count", "other_host_ids", "other_count", "ha_disabled")
+    VM_ID_FIELD_NUMBER: _ClassVar[int]
+    VM_NAME_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    EVACUATION_FIELD_NUMBER: _ClassVar[int]
+    JOURNALED_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    VM_RULES_FIELD_NUMBER: _ClassVar[int]
+    HOST_RULES_FIELD_NUMBER: _ClassVar[int]
+    HOST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OTHER_HOST_IDS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HA_DISABLED_FIELD_NUMBER: _ClassVar[int]
+    vm_id: str
+    vm_name: str
+    host_id: str
+    evacuation: Evacuation
+    journaled: VmEvacuation
+    planned: VmEvacuation
+    vm_rules: _containers.RepeatedCompositeFieldContainer[VmRule]
+    host_rules: _containers.RepeatedCompositeFieldContainer[HostRule]
+    host_count: int
+    other_host_ids: _containers.RepeatedScalarFieldContainer[str]
+    other_count: int
+    ha_disabled: bool
+    def __init__(self, vm_id: _Optional[str] = ..., vm_name: _Optional[str] = ..., host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., journaled: _Optional[_Union[VmEvacuation, _Mapping]] = ..., planned: _Optional[_Union[VmEvacuation, _Mapping]] = ..., vm_rules: _Optional[_Iterable[_Union[VmRule, _Mapping]]] = ..., host_rules: _Optional[_Iterable[_Union[HostRule, _Mapping]]] = ..., host_count: _Optional[int] = ..., other_host_ids: _Optional[_Iterable[str]] = ..., other_count: _Optional[int] = ..., ha_disabled: _Optional[bool] = ...) -> None: ...
+
+class VmRule(_message.Message):
+    __slots__ = ("reason", "against", "message")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    against: bool
+    message: str
+    def __init__(self, reason: _Optional[str] = ..., against: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
+
+class HostRule(_message.Message):
+    __slots__ = ("reason", "message", "refused_count", "hosts")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    refused_count: int
+    hosts: _containers.RepeatedCompositeFieldContainer[RefusedHost]
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., refused_count: _Optional[int] = ..., hosts: _Optional[_Iterable[_Union[RefusedHost, _Mapping]]] = ...) -> None: ...
+
+class RefusedHost(_message.Message):
+    __slots__ = ("host_id", "message")
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    host_id: str
+    message: str
+    def __init__(self, host_id: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ExplainHostLossRequest(_message.Message):
+    __slots__ = ("cluster_id", "host_id")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    host_id: str
+    def __init__(self, cluster_id: _Optional[str] = ..., host_id: _Optional[str] = ...) -> None: ...
+
+class ExplainHostLossResponse(_message.Message):
+    __slots__ = ("loss",)
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    loss: HostLoss
+    def __init__(self, loss: _Optional[_Union[HostLoss, _Mapping]] = ...) -> None: ...
+
+class HostLoss(_message.Message):
+    __slots__ = ("host_id", "evacuation", "vm_count", "fates", "vms", "targets", "target_count", "ha_disabled")
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    EVACUATION_FIELD_NUMBER: _ClassVar[int]
+    VM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FATES_FIELD_NUMBER: _ClassVar[int]
+    VMS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HA_DISABLED_FIELD_NUMBER: _ClassVar[int]
+    host_id: str
+    evacuation: Evacuation
+    vm_count: int
+    fates: _containers.RepeatedCompositeFieldContainer[VmFate]
+    vms: _containers.RepeatedCompositeFieldContainer[VmEvacuation]
+    targets: _containers.RepeatedCompositeFieldContainer[TargetShare]
+    target_count: int
+    ha_disabled: bool
+    def __init__(self, host_id: _Optional[str] = ..., evacuation: _Optional[_Union[Evacuation, _Mapping]] = ..., vm_count: _Optional[int] = ..., fates: _Optional[_Iterable[_Union[VmFate, _Mapping]]] = ..., vms: _Optional[_Iterable[_Union[VmEvacuation, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[TargetShare, _Mapping]]] = ..., target_count: _Optional[int] = ..., ha_disabled: _Optional[bool] = ...) -> None: ...
+
+class VmFate(_message.Message):
+    __slots__ = ("outcome", "reason", "vm_count")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    outcome: VmOutcome
+    reason: str
+    vm_count: int
+    def __init__(self, outcome: _Optional[_Union[VmOutcome, str]] = ..., reason: _Optional[str] = ..., vm_count: _Optional[int] = ...) -> None: ...
+
+class TargetShare(_message.Message):
+    __slots__ = ("host_id", "vm_count", "memory_mib")
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    VM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    host_id: str
+    vm_count: int
+    memory_mib: int
+    def __init__(self, host_id: _Optional[str] = ..., vm_count: _Optional[int] = ..., memory_mib: _Optional[int] = ...) -> None: ...

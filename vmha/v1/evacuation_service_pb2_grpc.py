@@ -66,6 +66,16 @@ class EvacuationServiceStub:
                 request_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.SerializeToString,
                 response_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.FromString,
                 _registered_method=True)
+        self.ExplainVmPlacement = channel.unary_unary(
+                '/vmha.v1.EvacuationService/ExplainVmPlacement',
+                request_serializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementRequest.SerializeToString,
+                response_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementResponse.FromString,
+                _registered_method=True)
+        self.ExplainHostLoss = channel.unary_unary(
+                '/vmha.v1.EvacuationService/ExplainHostLoss',
+                request_serializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossRequest.SerializeToString,
+                response_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossResponse.FromString,
+                _registered_method=True)
 
 
 class EvacuationServiceServicer:
@@ -130,6 +140,32 @@ class EvacuationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainVmPlacement(self, request, context):
+        """Says where a VM could go now and why not elsewhere: every rule that was
+        tried, and the hosts that each refused. It is the plan that an evacuation
+        or drain would make now, with all VMs that it would place along; of a VM
+        that nobody is moving, the plan for the death of its host. Writes, locks
+        and claims nothing.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, VM_UNKNOWN), UNAVAILABLE
+        (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainHostLoss(self, request, context):
+        """Says what would become of a host's VMs if it died now; of a host that is
+        being evacuated, what its evacuation would do next. Writes, locks and
+        claims nothing.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN), UNAVAILABLE
+        (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvacuationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +198,16 @@ def add_EvacuationServiceServicer_to_server(servicer, server):
                     servicer.CheckFence,
                     request_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.FromString,
                     response_serializer=vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.SerializeToString,
+            ),
+            'ExplainVmPlacement': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainVmPlacement,
+                    request_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementRequest.FromString,
+                    response_serializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementResponse.SerializeToString,
+            ),
+            'ExplainHostLoss': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainHostLoss,
+                    request_deserializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossRequest.FromString,
+                    response_serializer=vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -328,6 +374,60 @@ class EvacuationService:
             '/vmha.v1.EvacuationService/CheckFence',
             vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceRequest.SerializeToString,
             vmha_dot_v1_dot_evacuation__service__pb2.CheckFenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainVmPlacement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vmha.v1.EvacuationService/ExplainVmPlacement',
+            vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementRequest.SerializeToString,
+            vmha_dot_v1_dot_evacuation__service__pb2.ExplainVmPlacementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainHostLoss(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vmha.v1.EvacuationService/ExplainHostLoss',
+            vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossRequest.SerializeToString,
+            vmha_dot_v1_dot_evacuation__service__pb2.ExplainHostLossResponse.FromString,
             options,
             channel_credentials,
             insecure,

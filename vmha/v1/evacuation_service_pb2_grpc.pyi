@@ -65,6 +65,24 @@ class EvacuationServiceStub:
 
     Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
     """
+    ExplainVmPlacement: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.ExplainVmPlacementRequest, _evacuation_service_pb2.ExplainVmPlacementResponse]
+    """Says where a VM could go now and why not elsewhere: every rule that was
+    tried, and the hosts that each refused. It is the plan that an evacuation
+    or drain would make now, with all VMs that it would place along; of a VM
+    that nobody is moving, the plan for the death of its host. Writes, locks
+    and claims nothing.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, VM_UNKNOWN), UNAVAILABLE
+    (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+    """
+    ExplainHostLoss: _grpc.UnaryUnaryMultiCallable[_evacuation_service_pb2.ExplainHostLossRequest, _evacuation_service_pb2.ExplainHostLossResponse]
+    """Says what would become of a host's VMs if it died now; of a host that is
+    being evacuated, what its evacuation would do next. Writes, locks and
+    claims nothing.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN), UNAVAILABLE
+    (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+    """
 
 @_typing.type_check_only
 class EvacuationServiceAsyncStub(EvacuationServiceStub):
@@ -102,6 +120,24 @@ class EvacuationServiceAsyncStub(EvacuationServiceStub):
     the call: see CheckFenceResponse.reason.
 
     Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
+    """
+    ExplainVmPlacement: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.ExplainVmPlacementRequest, _evacuation_service_pb2.ExplainVmPlacementResponse]  # type: ignore[assignment]
+    """Says where a VM could go now and why not elsewhere: every rule that was
+    tried, and the hosts that each refused. It is the plan that an evacuation
+    or drain would make now, with all VMs that it would place along; of a VM
+    that nobody is moving, the plan for the death of its host. Writes, locks
+    and claims nothing.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, VM_UNKNOWN), UNAVAILABLE
+    (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+    """
+    ExplainHostLoss: _aio.UnaryUnaryMultiCallable[_evacuation_service_pb2.ExplainHostLossRequest, _evacuation_service_pb2.ExplainHostLossResponse]  # type: ignore[assignment]
+    """Says what would become of a host's VMs if it died now; of a host that is
+    being evacuated, what its evacuation would do next. Writes, locks and
+    claims nothing.
+
+    Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN), UNAVAILABLE
+    (STORE_UNAVAILABLE, EXPLAIN_BUSY).
     """
 
 class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -173,6 +209,36 @@ class EvacuationServiceServicer(metaclass=_abc_1.ABCMeta):
         the call: see CheckFenceResponse.reason.
 
         Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainVmPlacement(
+        self,
+        request: _evacuation_service_pb2.ExplainVmPlacementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evacuation_service_pb2.ExplainVmPlacementResponse, _abc.Awaitable[_evacuation_service_pb2.ExplainVmPlacementResponse]]:
+        """Says where a VM could go now and why not elsewhere: every rule that was
+        tried, and the hosts that each refused. It is the plan that an evacuation
+        or drain would make now, with all VMs that it would place along; of a VM
+        that nobody is moving, the plan for the death of its host. Writes, locks
+        and claims nothing.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, VM_UNKNOWN), UNAVAILABLE
+        (STORE_UNAVAILABLE, EXPLAIN_BUSY).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainHostLoss(
+        self,
+        request: _evacuation_service_pb2.ExplainHostLossRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evacuation_service_pb2.ExplainHostLossResponse, _abc.Awaitable[_evacuation_service_pb2.ExplainHostLossResponse]]:
+        """Says what would become of a host's VMs if it died now; of a host that is
+        being evacuated, what its evacuation would do next. Writes, locks and
+        claims nothing.
+
+        Fails with NOT_FOUND (CLUSTER_UNKNOWN, HOST_UNKNOWN), UNAVAILABLE
+        (STORE_UNAVAILABLE, EXPLAIN_BUSY).
         """
 
 def add_EvacuationServiceServicer_to_server(servicer: EvacuationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
