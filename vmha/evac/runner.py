@@ -14,6 +14,7 @@ import structlog
 
 from vmha.clock import Clock
 from vmha.errors import NotFound, Unavailable
+from vmha.evac import drain_plan
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.drain import Drain, DrainLimits
@@ -161,6 +162,8 @@ class Runner:
         record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
         entries = await self._operations.stored(lambda: store.evacuations.entries(*self._id))
         vms = await self._operations.stored(lambda: store.vms.list(cluster_id)) if entries else []
+        if record.kind is EvacuationKind.DRAIN:
+            entries = drain_plan.resumed(record, entries, vms)
         machine = self._machine(cluster.config)
         priorities = {vm.vm_id: vm.facts.priority for vm in vms}
         if entries:
