@@ -58,6 +58,7 @@ CORES = {
         "planner",
         "rules",
         "workflow",
+        "machine",
     },
 }
 NOT_IN_A_CORE = {

@@ -11,15 +11,14 @@ Invariants, whatever the order of events and wherever a crash falls:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
+from vmha.evac.machine import Machine, final_state
 from vmha.evac.reasons import VmReason
-from vmha.evac.startqueue import StartQueue
 from vmha.evac.vmwork import BACKOFF_S, NOT_ANSWERING_S, Phase
 from vmha.model import EvacuationState, VmOutcome, VmStep
 from vmha.store.records import VmEntry
@@ -70,51 +69,36 @@ class Move:
         return self.entry.step is VmStep.MIGRATING
 
 
-class Drain:
-    """The state machine. The first event is Restored; `ended` is set with the last AdvanceState."""
+class Drain(Machine[fx.DrainEffect]):
+    """The state machine of a drain."""
 
     def __init__(self, limits: DrainLimits) -> None:
+        super().__init__(EvacuationState.PLANNING, limits.parallel, limits.parallel_per_target)
         self._limits = limits
-        self._state = EvacuationState.PLANNING
         self._moves: dict[str, Move] = {}
-        self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
-        self._not_answering: dict[str, float] = {}
-        self._restored = self._looking = self._planning = self._present = self._stop = self._cancelling = self._empty = False
+        self._looking = self._present = self._stop = self._empty = False
         self._away = ("", "")
         self._look_at = self._plan_at = 0.0
-        self.ended = False
-
-    @property
-    def state(self) -> EvacuationState:
-        """Where the drain stands."""
-        return self._state
 
     def entries(self) -> list[VmEntry]:
         """The journal as the machine sees it."""
         return [move.entry for move in self._moves.values()]
 
-    def event(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
-        """Takes an event in; returns what to do, in order."""
-        if self.ended:
-            return []
-        if isinstance(x, ev.Restored) == self._restored:
-            raise ValueError(f"{type(x).__name__} out of order")
+    def _on(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
         match x:
             case ev.Restored():
-                out = self._on_restored(x, now)
+                return self._on_restored(x, now)
             case ev.HostLooked():
-                out = self._on_looked(x, now)
+                return self._on_looked(x, now)
             case ev.PlanMade():
-                out = self._on_plan(x, now)
+                return self._on_plan(x, now)
             case ev.CancelRequested():
-                out = self._on_cancel()
+                return self._on_cancel()
             case ev.MigrationBegun(entry=entry):
                 move = self._busy(entry.vm_id, x)
                 move.entry, move.abort_at = entry, now + self._limits.migrate_timeout_s
-                out = [fx.AbortMigration(entry=entry)] if self._cancelling else []
-            case _:
-                out = self._on_vm(x, now)
-        return out + self._progress(now)
+                return [fx.AbortMigration(entry=entry)] if self._cancelling else []
+        return self._on_vm(x, now)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do; None when only an event can help."""
@@ -150,8 +134,7 @@ class Drain:
     # The drain.
 
     def _on_restored(self, x: ev.Restored, now: float) -> list[fx.DrainEffect]:
-        self._restored, self._state = True, x.record.state
-        self._cancelling, self.ended = x.record.cancel_requested, x.record.state.is_terminal
+        self._take_up(x)
         self._look_at = self._plan_at = now
         for entry in x.entries:
             self._add(entry, x.priorities.get(entry.vm_id, 0), now)
@@ -353,9 +336,8 @@ class Drain:
         all_done = all(move.phase is Phase.DONE for move in self._moves.values())
         if unplaced or (all_done and not self._empty):
             self._planning = True
-            away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
             entries = tuple(move.entry for move in unplaced)
-            yield fx.PlanDrain(entries=entries, known=frozenset(self._moves), not_answering=away)
+            yield fx.PlanDrain(entries=entries, known=frozenset(self._moves), not_answering=self._silent_hosts(now))
 
     def _drop_the_rest(self) -> Iterator[fx.DrainEffect]:
         self._queue.drop_all()
@@ -370,7 +352,7 @@ class Drain:
         if self._cancelling:
             return out if open_moves or self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
         if not open_moves and self._empty and not self._planning:
-            return [*out, *self._advance(self._final_state())]
+            return [*out, *self._advance(final_state(self.entries()))]
         if any(m.phase is Phase.BUSY or m.is_on_its_way or (self._present and m.phase is Phase.READY) for m in open_moves):
             return [*self._advance(EvacuationState.RUNNING), *out]
         if not self._present and self._away[0]:
@@ -381,15 +363,3 @@ class Drain:
                 EvacuationState.PENDING, first.reason, f"{len(open_moves)} VMs wait, the first for: {first.message}"
             )
         return out
-
-    def _final_state(self) -> EvacuationState:
-        outcomes = Counter(move.entry.outcome for move in self._moves.values())
-        if not outcomes[VmOutcome.FAILED]:
-            return EvacuationState.SUCCEEDED
-        return EvacuationState.PARTIALLY_FAILED if outcomes[VmOutcome.MOVED] else EvacuationState.FAILED
-
-    def _advance(self, state: EvacuationState, reason: str = "", message: str = "") -> list[fx.DrainEffect]:
-        if state is self._state:
-            return []
-        self._state, self.ended = state, state.is_terminal
-        return [fx.AdvanceState(state=state, reason=reason, message=message)]

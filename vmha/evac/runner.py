@@ -6,9 +6,9 @@ A run may end anywhere, by a crash, a lost lock or a store that is away: the jou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -51,27 +51,6 @@ class RunnerSettings:
     drain_s: float = 10.0
     migrate_timeout_s: float = 600.0
     stop_grace_s: float = 60.0
-
-
-class Machine(Protocol):
-    """What decides: `Workflow` or `Drain`."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing follows."""
-        ...
-
-    def event(self, x: ev.Event, now: float) -> Sequence[fx.AnyEffect]:
-        """Takes an event in."""
-        ...
-
-    def deadline(self) -> float | None:
-        """When `tick` has something to do."""
-        ...
-
-    def tick(self, now: float) -> Sequence[fx.AnyEffect]:
-        """Does what is due."""
-        ...
 
 
 class Runner:
@@ -136,7 +115,7 @@ class Runner:
         self._draining.set()
         self._put(None)
 
-    def _machine(self, config: ClusterConfig) -> Machine:
+    def _machine(self, config: ClusterConfig) -> Workflow | Drain:
         settings = self._settings
         if self._record.kind is EvacuationKind.DRAIN:
             return Drain(
@@ -156,7 +135,7 @@ class Runner:
             )
         )
 
-    async def _restore(self) -> Machine:
+    async def _restore(self) -> Workflow | Drain:
         store, cluster_id = self._edges.store, self._record.cluster_id
         cluster = await self._operations.stored(lambda: store.clusters.get(cluster_id))
         record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
@@ -171,7 +150,7 @@ class Runner:
         self._put(ev.Restored(record=record, entries=tuple(entries), priorities=priorities))
         return machine
 
-    async def _work(self, machine: Machine) -> bool:
+    async def _work(self, machine: Workflow | Drain) -> bool:
         while not machine.ended:
             if self._draining.is_set():
                 await self._finish_steps()
