@@ -45,6 +45,7 @@ CORES = {
     "evac": {
         "drain",
         "drain_plan",
+        "machine",
         "pair_rules",
         "placement",
         "placement_explain",
@@ -58,7 +59,6 @@ CORES = {
         "planner",
         "rules",
         "workflow",
-        "machine",
     },
 }
 NOT_IN_A_CORE = {

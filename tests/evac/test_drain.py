@@ -325,6 +325,24 @@ def test_s14_a_cancel_aborts_what_is_on_its_way_and_drops_the_rest() -> None:
     assert not player.core.ended
     player.arrived(begun)
 
+def test_s14_what_a_dead_runner_sends_still_holds_its_slot() -> None:
+    """A successor begins nothing beside it while the host says that it is on its way; what nobody can look at holds up nobody."""
+    going = [VmEntry(vm_id=vm_id, vm_name=vm_id, step=VmStep.MIGRATING, target_host_id="h2") for vm_id in "ab"]
+    player = Player(*going, VmEntry(vm_id="c", vm_name="c", step=VmStep.PLANNED, target_host_id="h3"))
+    player.look()
+    player.plan(to="h3")
+    for vm_id in "ab":
+        player.next(fx.InspectMigration)
+        player.say(ev.MigrationUnderWay(vm_id=vm_id))
+    assert not any(isinstance(each, fx.MigrateVm) for each in player.todo)
+
+    player.wait(1.0)
+    player.next(fx.InspectMigration)
+    player.say(ev.OutcomeUnknown(vm_id="a", message="h2 cannot be looked at"))
+
+    assert player.begun().vm_id == "c"
+
+
     assert player.states[-1][0] is EvacuationState.CANCELLED
     assert player.outcomes()[one.vm_id] == (VmOutcome.SKIPPED, VmReason.DRAIN_CANCELLED)
     assert player.outcomes()[begun.vm_id] == (VmOutcome.MOVED, "")

@@ -2,7 +2,8 @@
 
 Invariants, whatever the order of events and wherever a crash falls:
 - a VM that may be on its way to a target has no other one, and is not stopped, before both hosts were looked at;
-- at most `parallel` VMs move at a time, `parallel_per_target` to one host; a VM waits for none of lower priority;
+- at most `parallel` VMs begin to move at a time, `parallel_per_target` to one host, beside none that the host still sends for the
+  runner before; a VM waits for none of lower priority;
 - each VM gets exactly one outcome. What cannot move is FAILED with its reason and runs on, or is stopped if that was asked for;
 - while the host is away nothing begins: the drain waits for it, however long.
 
@@ -153,6 +154,7 @@ class Drain(Machine[fx.DrainEffect]):
     def _on_looked(self, x: ev.HostLooked, now: float) -> list[fx.DrainEffect]:
         if not self._looking:
             raise ValueError("HostLooked without LookAtHost")
+            self._queue.hold(entry.vm_id, entry.target_host_id)
         self._looking, self._look_at = False, now + LOOK_S
         self._present, self._stop, self._away = x.present, x.stop_vms, (x.reason, x.message)
         return []
@@ -232,6 +234,7 @@ class Drain(Machine[fx.DrainEffect]):
             case ev.StopRefused(message=message):
                 yield self._settle(move, VmOutcome.FAILED, VmReason.STOP_FAILED, message)
             case ev.StartHeld(reason=reason, message=message):
+                self._queue.hold(move.entry.vm_id, move.entry.target_host_id)
                 yield from self._hold(move, reason, message, now)
             case ev.MigrationRefused(reason=reason, message=message):
                 yield self._on_refused(move, reason, message, now)
