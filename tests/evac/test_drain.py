@@ -221,6 +221,31 @@ def test_s14_an_unreachable_target_costs_no_try() -> None:
 def test_r22_a_migration_of_unknown_outcome_has_no_other_target() -> None:
     """It is looked at again, with growing spans, and neither planned nor stopped meanwhile."""
     player = ready("a")
+@pytest.mark.parametrize("stop", [False, True])
+def test_s14_targets_that_cannot_be_reached_are_not_tried_for_ever(stop: bool) -> None:
+    """Whatever the plan finds again: after GIVE_UP_S the VM is left where it is, or is stopped if that was asked for."""
+    player = Player()
+    player.look(stop=stop)
+    player.plan("a")
+    while not player.core.ended and player.now < 3 * GIVE_UP_S:
+        if any(isinstance(each, fx.StopVm) for each in player.todo):
+            break
+        if any(isinstance(each, fx.MigrateVm) for each in player.todo):
+            player.begun()
+            player.say(ev.MigrationRefused(vm_id="a", reason=VmReason.TARGET_UNREACHABLE, message="no way"))
+        elif any(isinstance(each, fx.PlanDrain) for each in player.todo):
+            player.plan(to="h2" if player.now % 40 < 20 else "h3")
+        elif any(isinstance(each, fx.LookAtHost) for each in player.todo):
+            player.look(stop=stop)
+        player.wait(10.0)
+
+    assert GIVE_UP_S <= player.now < 2 * GIVE_UP_S
+    if stop:
+        assert any(isinstance(each, fx.StopVm) for each in player.todo)
+    else:
+        assert player.outcomes() == {"a": (VmOutcome.FAILED, VmReason.TARGET_UNREACHABLE)}
+
+
     entry = player.begun()
     player.say(ev.OutcomeUnknown(vm_id="a", message="the connection broke"))
     for _ in range(4):

@@ -52,7 +52,13 @@ class DrainLimits:
 
 @dataclass(slots=True)
 class Move:
-    """One VM. `waits_since`: since when nothing could be done for it; `abort_at`: when its migration has taken too long."""
+    """One VM.
+
+    Attributes:
+        waits_since: Since when nothing could be done for it.
+        unreached_since: Since when no target that was tried could be reached.
+        abort_at: When its migration is aborted, next.
+    """
 
     entry: VmEntry
     priority: int
@@ -63,6 +69,7 @@ class Move:
     retry_at: float = 0.0
     waits_since: float | None = None
     abort_at: float | None = None
+    unreached_since: float | None = None
 
     @property
     def is_on_its_way(self) -> bool:
@@ -190,8 +197,7 @@ class Drain(Machine[fx.DrainEffect]):
         if move.entry.step is VmStep.SETTLED:
             self._to(move, Phase.DONE)
         elif vm_id in x.stops:
-            move.target = ""  # a target of its own to the queue
-            self._to(move, Phase.READY)
+            self._stop_instead(move)
         elif vm_id in x.targets:
             move.target = x.targets[vm_id]
             self._to(move, Phase.READY)
@@ -250,9 +256,16 @@ class Drain(Machine[fx.DrainEffect]):
         elif reason != VmReason.HOST_RETURNED and target not in attempts:
             attempts = (*attempts, target)
         move.entry = replace(move.entry, step=VmStep.PLANNED, reason=reason, message=message, attempts=attempts)
-        if len(attempts) >= TRIES and not self._stop:
+        since = move.unreached_since
+        move.unreached_since = None
+        cut_off = move.unreached_since is not None and now - move.unreached_since >= GIVE_UP_S
+        if (cut_off or len(attempts) >= TRIES) and not self._stop:
             return self._settle(move, VmOutcome.FAILED, reason, message)
-        self._to(move, Phase.UNPLACED)
+            move.unreached_since = now if since is None else since
+        if cut_off:
+            self._stop_instead(move)
+        else:
+            self._to(move, Phase.UNPLACED)
         return fx.JournalVm(entry=move.entry)
 
     def _hold(self, move: Move, reason: str, message: str, now: float) -> Iterator[fx.DrainEffect]:
@@ -260,6 +273,10 @@ class Drain(Machine[fx.DrainEffect]):
         step = move.entry.step if move.busy_with is fx.InspectMigration else VmStep.PLANNED
         old = move.entry
         move.entry = replace(old, step=step, outcome=VmOutcome.PENDING, reason=reason, message=message)
+    def _stop_instead(self, move: Move) -> None:
+        move.target = ""  # one of its own to the queue
+        self._to(move, Phase.READY)
+
         move.retry_at = now + BACKOFF_S[min(move.failures, 2)]
         move.failures += 1
         self._to(move, Phase.WAITING)
@@ -283,8 +300,7 @@ class Drain(Machine[fx.DrainEffect]):
         move.waits_since = now if move.waits_since is None else move.waits_since
         patience_s = PATIENCE_S if entry.reason in OTHERS_WORK else GIVE_UP_S
         if now - move.waits_since >= patience_s and self._stop and entry.reason not in OTHERS_WORK:
-            move.target = ""
-            self._to(move, Phase.READY)
+            self._stop_instead(move)
         elif now - move.waits_since >= patience_s:
             yield self._settle(move, VmOutcome.FAILED, entry.reason, f"for {patience_s:g} s: {entry.message}")
 
