@@ -182,6 +182,21 @@ async def test_s14_a_cancel_leaves_everything_where_it_is(world: World) -> None:
     assert (await host(world)).drain_id == ""
 
 
+async def test_s14_a_cancel_ends_no_guest_by_force(world: World) -> None:
+    """A guest that does not listen to its shutdown runs on when the drain is cancelled, however long it was to be given."""
+    await furnish(world, seen(1, has_passthrough=True))
+    world.fake("h1").deaf.add(vm_uuid(1))
+    world.supervisor().ensure(await order(world, stop=True))
+    await until(lambda: vm_uuid(1) in world.fake("h1").asked_to_stop)
+
+    await world.store.hosts.undrain(C, "h1", None)
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.CANCELLED
+    assert world.running_on(1) == ["h1"]
+    assert (await world.entries(D))["vm1"].reason == VmReason.DRAIN_CANCELLED
+
+
 async def test_s27_a_vm_that_another_one_migrates_is_left_alone(world: World) -> None:
     """libvirt has a job: the drain waits, and takes note when the VM is another host's."""
     await furnish(world, seen(1))

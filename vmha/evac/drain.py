@@ -35,7 +35,8 @@ GIVE_UP_S: Final = 60.0
 PATIENCE_S: Final = 300.0
 """How long it may wait for somebody else's work on it, as a live migration."""
 OTHERS_WORK: Final = frozenset({VmReason.VM_MIGRATING, VmReason.VM_LOCKED, VmReason.VM_BUSY, VmReason.VM_NOT_RUNNING})
-ABORT_AGAIN_S: Final = 30.0
+ABORT_AGAIN_S: Final = 5.0
+"""An abort may find no job yet, or a libvirt that hangs: it is said again while the VM may be on its way."""
 WAITS_FOR_EVER: Final = frozenset({VmReason.SAFE_MODE, VmReason.HOST_AWAY})
 """What is nobody's fault and nobody's choice: it is over when the cluster is whole again."""
 
@@ -68,8 +69,8 @@ class Move:
     failures: int = 0
     retry_at: float = 0.0
     waits_since: float | None = None
-    abort_at: float | None = None
     unreached_since: float | None = None
+    abort_at: float | None = None
 
     @property
     def is_on_its_way(self) -> bool:
@@ -101,11 +102,11 @@ class Drain(Machine[fx.DrainEffect]):
             case ev.PlanMade():
                 return self._on_plan(x, now)
             case ev.CancelRequested():
-                return self._on_cancel()
+                return self._on_cancel(now)
             case ev.MigrationBegun(entry=entry):
                 move = self._busy(entry.vm_id, x)
                 move.entry, move.abort_at = entry, now + self._limits.migrate_timeout_s
-                return [fx.AbortMigration(entry=entry)] if self._cancelling else []
+                return [self._abort(move, now)] if self._cancelling else []
         return self._on_vm(x, now)
 
     def deadline(self) -> float | None:
@@ -113,7 +114,7 @@ class Drain(Machine[fx.DrainEffect]):
         if self.ended or not self._restored:
             return None
         times = [move.retry_at for move in self._in(Phase.WAITING)]
-        times += [move.abort_at for move in self._in(Phase.BUSY) if move.abort_at is not None]
+        times += [move.abort_at for move in self._moves.values() if move.is_on_its_way and move.abort_at is not None]
         if not self._looking:
             times.append(self._look_at)
         if not self._planning and self._may_plan and any(self._in(Phase.PENDING)):
@@ -129,9 +130,8 @@ class Drain(Machine[fx.DrainEffect]):
             self._looking = True
             out.append(fx.LookAtHost())
         for move in self._moves.values():
-            if move.abort_at is not None and now >= move.abort_at:
-                move.abort_at = now + ABORT_AGAIN_S
-                out.append(fx.AbortMigration(entry=move.entry))
+            if move.is_on_its_way and move.abort_at is not None and now >= move.abort_at:
+                out.append(self._abort(move, now))
             if move.phase is Phase.WAITING and now >= move.retry_at:
                 if move.is_on_its_way:
                     out.append(self._run(move, fx.InspectMigration(entry=move.entry)))
@@ -148,12 +148,13 @@ class Drain(Machine[fx.DrainEffect]):
             self._add(entry, x.priorities.get(entry.vm_id, 0), now)
         if self.ended:
             return []
-        return [*(self._aborts() if self._cancelling else ()), *self.tick(now)]
+        return [*(self._aborts(now) if self._cancelling else ()), *self.tick(now)]
 
     def _add(self, entry: VmEntry, priority: int, now: float) -> Move:
         move = self._moves[entry.vm_id] = Move(entry=entry, priority=priority, phase=Phase.DONE, retry_at=now)
         if entry.step is VmStep.MIGRATING:
             move.phase, move.abort_at = Phase.WAITING, now + self._limits.migrate_timeout_s
+            self._queue.hold(entry.vm_id, entry.target_host_id)
         elif entry.step is not VmStep.SETTLED:
             move.phase = Phase.PENDING if entry.outcome is VmOutcome.PENDING else Phase.UNPLACED
         return move
@@ -161,19 +162,23 @@ class Drain(Machine[fx.DrainEffect]):
     def _on_looked(self, x: ev.HostLooked, now: float) -> list[fx.DrainEffect]:
         if not self._looking:
             raise ValueError("HostLooked without LookAtHost")
-            self._queue.hold(entry.vm_id, entry.target_host_id)
         self._looking, self._look_at = False, now + LOOK_S
         self._present, self._stop, self._away = x.present, x.stop_vms, (x.reason, x.message)
         return []
 
-    def _on_cancel(self) -> list[fx.DrainEffect]:
+    def _on_cancel(self, now: float) -> list[fx.DrainEffect]:
         if self._cancelling:
             return []
         self._cancelling = True
-        return self._aborts()
+        stopping = [move for move in self._in(Phase.BUSY) if move.busy_with is fx.StopVm]
+        return [*self._aborts(now), *(fx.SpareVm(entry=move.entry) for move in stopping)]
 
-    def _aborts(self) -> list[fx.DrainEffect]:
-        return [fx.AbortMigration(entry=move.entry) for move in self._moves.values() if move.is_on_its_way]
+    def _aborts(self, now: float) -> list[fx.AbortMigration]:
+        return [self._abort(move, now) for move in self._moves.values() if move.is_on_its_way]
+
+    def _abort(self, move: Move, now: float) -> fx.AbortMigration:
+        move.abort_at = now + ABORT_AGAIN_S
+        return fx.AbortMigration(entry=move.entry)
 
     def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.DrainEffect]:
         if not self._planning:
@@ -229,6 +234,7 @@ class Drain(Machine[fx.DrainEffect]):
             case ev.MigrationUnderWay():
                 move.retry_at = now + UNDER_WAY_S
                 self._to(move, Phase.WAITING)
+                self._queue.hold(move.entry.vm_id, move.entry.target_host_id)
             case _:
                 return list(self._on_setback(move, x, now))
         return []
@@ -240,7 +246,6 @@ class Drain(Machine[fx.DrainEffect]):
             case ev.StopRefused(message=message):
                 yield self._settle(move, VmOutcome.FAILED, VmReason.STOP_FAILED, message)
             case ev.StartHeld(reason=reason, message=message):
-                self._queue.hold(move.entry.vm_id, move.entry.target_host_id)
                 yield from self._hold(move, reason, message, now)
             case ev.MigrationRefused(reason=reason, message=message):
                 yield self._on_refused(move, reason, message, now)
@@ -251,32 +256,32 @@ class Drain(Machine[fx.DrainEffect]):
 
     def _on_refused(self, move: Move, reason: str, message: str, now: float) -> fx.DrainEffect:
         target, attempts = move.entry.target_host_id, move.entry.attempts
+        since = move.unreached_since
+        move.unreached_since = None
         if reason == VmReason.TARGET_UNREACHABLE:
             self._not_answering[target] = now + NOT_ANSWERING_S
+            move.unreached_since = now if since is None else since
         elif reason != VmReason.HOST_RETURNED and target not in attempts:
             attempts = (*attempts, target)
         move.entry = replace(move.entry, step=VmStep.PLANNED, reason=reason, message=message, attempts=attempts)
-        since = move.unreached_since
-        move.unreached_since = None
         cut_off = move.unreached_since is not None and now - move.unreached_since >= GIVE_UP_S
         if (cut_off or len(attempts) >= TRIES) and not self._stop:
             return self._settle(move, VmOutcome.FAILED, reason, message)
-            move.unreached_since = now if since is None else since
         if cut_off:
             self._stop_instead(move)
         else:
             self._to(move, Phase.UNPLACED)
         return fx.JournalVm(entry=move.entry)
 
+    def _stop_instead(self, move: Move) -> None:
+        move.target = ""  # one of its own to the queue
+        self._to(move, Phase.READY)
+
     def _hold(self, move: Move, reason: str, message: str, now: float) -> Iterator[fx.DrainEffect]:
         """Somebody else has it, or the cluster is not whole: nothing of it is on its way because of this drain."""
         step = move.entry.step if move.busy_with is fx.InspectMigration else VmStep.PLANNED
         old = move.entry
         move.entry = replace(old, step=step, outcome=VmOutcome.PENDING, reason=reason, message=message)
-    def _stop_instead(self, move: Move) -> None:
-        move.target = ""  # one of its own to the queue
-        self._to(move, Phase.READY)
-
         move.retry_at = now + BACKOFF_S[min(move.failures, 2)]
         move.failures += 1
         self._to(move, Phase.WAITING)

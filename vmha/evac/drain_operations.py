@@ -68,6 +68,7 @@ class DrainOperations(Operations):
     ) -> None:
         super().__init__(edges, drain, runner, clock, written)
         self._spans, self._tell = spans, tell
+        self._spared: set[str] = set()
         self._ways = {
             fx.LookAtHost: self._look_at_host,
             fx.PlanDrain: self._plan_drain,
@@ -91,6 +92,10 @@ class DrainOperations(Operations):
             source = await self._host(self._evacuation.host_id)
             if source is not None:
                 await self._hypervisor(source).abort_migration(entry.vm_id, LOOK_TIMEOUT_S)
+
+    def spare(self, entry: VmEntry) -> None:
+        """Lets a guest that is being shut down take its time: the drain was cancelled."""
+        self._spared.add(entry.vm_id)
 
     async def _look_at_host(self, _: fx.LookAtHost) -> ev.Event:
         host = await self._host(self._evacuation.host_id, max_age_s=0.0)
@@ -289,7 +294,10 @@ class DrainOperations(Operations):
         async with self._holding(entry.vm_id, hypervisor):
             try:
                 await hypervisor.shut_down(entry.vm_id, LOOK_TIMEOUT_S)
-                while await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S) in ACTIVE and self._clock.now() < until:  # noqa: ASYNC110 - a guest tells nobody
+                while (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE and self._clock.now() < until:
+                    if entry.vm_id in self._spared:
+                        message = f"it was asked to shut down, and is {left}"
+                        return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.DRAIN_CANCELLED, message=message)
                     await asyncio.sleep(STOP_POLL_S)
                 await hypervisor.stop(entry.vm_id, self._start_timeout_s)
                 if (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE:

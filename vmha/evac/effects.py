@@ -149,6 +149,13 @@ class AbortMigration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpareVm:
+    """Do not end by force what is being shut down. Answers nothing: StopVm comes to its end."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopVm:
     """Shut it down, with force after a while. -> VmStopped, StopRefused, StartHeld, OutcomeUnknown, ClaimLost."""
 
@@ -158,7 +165,7 @@ class StopVm:
 Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm
 Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
 DrainOperation = LookAtHost | PlanDrain | MigrateVm | InspectMigration | StopVm
-DrainEffect = AbortMigration | AdvanceState | JournalVm | DrainOperation
+DrainEffect = AbortMigration | SpareVm | AdvanceState | JournalVm | DrainOperation
 AnyOperation = Operation | DrainOperation
 AnyEffect = Effect | DrainEffect
 

@@ -189,6 +189,9 @@ class Runner:
             case fx.AbortMigration(entry=entry):
                 assert isinstance(self._operations, DrainOperations)
                 self._spawn(effect, self._operations.abort(entry))
+            case fx.SpareVm(entry=entry):
+                assert isinstance(self._operations, DrainOperations)
+                self._operations.spare(entry)
             case _:
                 self._spawn(effect, self._operate(effect))
 
