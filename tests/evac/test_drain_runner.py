@@ -197,6 +197,28 @@ async def test_s14_a_cancel_ends_no_guest_by_force(world: World) -> None:
     assert (await world.entries(D))["vm1"].reason == VmReason.DRAIN_CANCELLED
 
 
+async def test_s27_a_cancel_does_not_abort_what_another_one_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that comes when the drain is about to send the VM: libvirt has somebody else's job, and that one goes on."""
+    await furnish(world, seen(1))
+    source, drain = world.fake("h1"), world.supervisor()
+    source.migrate_s = FAR
+    stranger = asyncio.create_task(source.migrate(vm_uuid(1), "test:///h2", FAR))
+    await on_its_way(world)
+    journal = world.store.evacuations.step
+
+    async def cancelled_just_then(*arguments: Any, **options: Any) -> EvacuationRecord:
+        drain.cancel(D, "enough")
+        return await journal(*arguments, **options)
+
+    monkeypatch.setattr(world.store.evacuations, "step", cancelled_just_then)
+    drain.ensure(await order(world))
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.CANCELLED
+    assert vm_uuid(1) in source.leaving
+    stranger.cancel()
+
+
 async def test_s27_a_vm_that_another_one_migrates_is_left_alone(world: World) -> None:
     """libvirt has a job: the drain waits, and takes note when the VM is another host's."""
     await furnish(world, seen(1))

@@ -142,7 +142,7 @@ class DrainOperations(Operations):
         source = await self._host(self._evacuation.host_id, max_age_s=HOST_AGE_S)
         if source is None:
             raise OutcomeUnknown("the host was deleted")
-        refused = await self._take(entry, vm, target)
+        refused = await self._held_at_home(entry, source) or await self._take(entry, vm, target)
         if refused is not None:
             return refused
         moving = replace(
@@ -158,6 +158,16 @@ class DrainOperations(Operations):
         await self.journal(moving)
         self._tell(ev.MigrationBegun(entry=moving))
         return await self._send(moving, Sides(vm, source, target))
+
+    async def _held_at_home(self, entry: VmEntry, source: HostRecord) -> ev.Event | None:
+        """Somebody else's job on it, seen before it is sent: a cancel aborts whatever is on its way for this drain."""
+        reason, message = VmReason.VM_BUSY, "another job has it"
+        try:
+            if not await self._hypervisor(source).is_migrating(entry.vm_id, LOOK_TIMEOUT_S):
+                return None
+        except NotReached as error:
+            reason, message = VmReason.HOST_AWAY, str(error)
+        return ev.StartHeld(vm_id=entry.vm_id, reason=reason, message=message)
 
     async def _send(self, entry: VmEntry, sides: Sides) -> ev.Event:
         hypervisor, uri = self._hypervisor(sides.source), sides.target.config.libvirt_uri
