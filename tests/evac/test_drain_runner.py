@@ -219,6 +219,26 @@ async def test_s27_a_cancel_does_not_abort_what_another_one_began(world: World, 
     stranger.cancel()
 
 
+async def test_r22_libvirts_word_that_it_arrived_is_enough_when_its_target_dies(world: World) -> None:
+    """The target cannot be looked at any more: the VM is its own all the same, and its evacuation starts it elsewhere, once."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = 0.3
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    world.fake(target).unreachable = True
+
+    record = await world.ended(D)
+    assert record.state is EvacuationState.SUCCEEDED
+    assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == target
+    evacuation = await world.evacuate(target)
+
+    [left] = {"h2", "h3"} - {target}
+    assert evacuation.state is EvacuationState.SUCCEEDED
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
+
+
 async def test_s27_a_vm_that_another_one_migrates_is_left_alone(world: World) -> None:
     """libvirt has a job: the drain waits, and takes note when the VM is another host's."""
     await furnish(world, seen(1))

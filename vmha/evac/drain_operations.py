@@ -200,7 +200,7 @@ class DrainOperations(Operations):
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=str(error))
         except Refused as error:
             return await self._where_it_is(entry, sides, str(error))
-        return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there")
+        return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there", done=True)
 
     async def _inspect_migration(self, operation: fx.InspectMigration) -> ev.Event:
         entry = operation.entry
@@ -215,8 +215,12 @@ class DrainOperations(Operations):
             raise OutcomeUnknown("one of its hosts was deleted")
         return await self._where_it_is(entry, Sides(vm, source, target), "its migration did not come to its end")
 
-    async def _where_it_is(self, entry: VmEntry, sides: Sides, why: str) -> ev.Event:
-        """Looks at both hosts; only what both say ends a migration."""
+    async def _where_it_is(self, entry: VmEntry, sides: Sides, why: str, *, done: bool = False) -> ev.Event:
+        """Looks at both hosts; only what both say ends a migration.
+
+        Args:
+            done: Its own host's libvirt has said that the target has it. If that one dies now, the VM is its evacuation's.
+        """
         here, there = self._hypervisor(sides.source), self._hypervisor(sides.target)
         if await here.is_migrating(entry.vm_id, LOOK_TIMEOUT_S):
             with contextlib.suppress(Aborted):
@@ -225,7 +229,9 @@ class DrainOperations(Operations):
         source = await here.state(entry.vm_id, LOOK_TIMEOUT_S)
         try:
             target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
-        except NotReached as error:
+        except (NotReached, OutcomeUnknown) as error:
+            if done and source is VmState.ABSENT:
+                return await self._arrived(entry, sides)
             return await self._without_the_target(entry, sides, source, error)
         if source not in ACTIVE and (target is VmState.RUNNING or (target is VmState.PAUSED and source is VmState.ABSENT)):
             return await self._arrived(entry, sides)
