@@ -116,8 +116,8 @@ class DrainOperations(Operations):
             new = drain_plan.new_entries(drain, vms, operation.known)
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
             host = snapshot.hosts.get(drain.host_id)
-            if host is None:
-                return ev.PlanMade(entries=operation.entries)
+            if host is None or not host.in_maintenance:
+                return ev.PlanMade(entries=operation.entries)  # the drain was cancelled, and its own host may be a target
             made = drain_plan.plan(drain, host, [*operation.entries, *new], situation)
             if new:
                 ids = {entry.vm_id for entry in new}
@@ -242,7 +242,7 @@ class DrainOperations(Operations):
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.MIGRATION_REFUSED, message=why)
         return await self._runs_nowhere(entry, sides)
 
-    async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: NotReached) -> ev.Event:
+    async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: HypervisorError) -> ev.Event:
         """Nothing is known of the VM there: it has no other target until that host was looked at, or is proven dead."""
         vm = await self._vm(entry.vm_id)
         dead = vm is not None and vm.moving_to != sides.target.host_id
