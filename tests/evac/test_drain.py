@@ -265,6 +265,20 @@ def test_r22_a_migration_of_unknown_outcome_has_no_other_target() -> None:
     assert player.states == [(EvacuationState.RUNNING, "")]
 
 
+def test_r22_a_migration_that_its_runner_has_lost_hold_of_is_looked_at() -> None:
+    """libvirt hung and answers again, or the lock is gone: the host still sends the VM, and its end is waited for."""
+    player = ready("a")
+    entry = player.begun()
+    player.say(ev.MigrationUnderWay(vm_id="a"))
+    assert player.states == [(EvacuationState.RUNNING, "")]
+
+    player.wait(1.0)
+    player.next(fx.InspectMigration)
+    player.arrived(entry)
+
+    assert player.outcomes() == {"a": (VmOutcome.MOVED, "")}
+
+
 def test_s27_somebody_elses_work_is_waited_for_in_bounds() -> None:
     """VM_BUSY is tried again; it counts as no attempt; after PATIENCE_S the VM is left alone with that reason."""
     player = ready("a")

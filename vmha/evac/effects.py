@@ -127,7 +127,7 @@ class PlanDrain:
 class MigrateVm:
     """Lock it, write down where it goes, migrate it live. MigrationBegun comes on the way.
 
-    -> VmMigrated, MigrationRefused, StartHeld, TargetLost, OutcomeUnknown, ClaimLost.
+    -> VmMigrated, MigrationUnderWay, MigrationRefused, StartHeld, TargetLost, OutcomeUnknown, ClaimLost.
     """
 
     entry: VmEntry
@@ -179,11 +179,12 @@ ANSWERS: Mapping[type, frozenset[type]] = {
 }
 """The machine's table: what may come back of each operation on a VM."""
 
+_ENDS_OF_A_MIGRATION = frozenset(
+    {ev.VmMigrated, ev.MigrationUnderWay, ev.MigrationRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}
+)
 DRAIN_ANSWERS: Mapping[type, frozenset[type]] = {
-    MigrateVm: frozenset({ev.VmMigrated, ev.MigrationRefused, ev.StartHeld, ev.TargetLost, ev.OutcomeUnknown, ev.ClaimLost}),
-    InspectMigration: frozenset(
-        {ev.VmMigrated, ev.MigrationUnderWay, ev.MigrationRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}
-    ),
+    MigrateVm: _ENDS_OF_A_MIGRATION | {ev.TargetLost},
+    InspectMigration: _ENDS_OF_A_MIGRATION,
     StopVm: frozenset({ev.VmStopped, ev.StopRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}),
 }
 """The same of a drain's machine."""
