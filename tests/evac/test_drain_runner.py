@@ -418,6 +418,86 @@ async def test_r22_a_host_that_reboots_in_the_middle_runs_it_again_and_is_draine
     assert len(world.running_on(1)) == 1
 
 
+async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world: World) -> None:
+    """Nobody is left who could have the VM: it is started at home, and drained on to the third host."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source.leaving[vm_uuid(1)].cancel()
+    world.fake(target).unreachable = True
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.migrate_s = 0.0
+    await world.evacuate(target)
+
+    record = await world.ended(D)
+
+    [left] = {"h2", "h3"} - {target}
+    assert record.state is EvacuationState.SUCCEEDED
+    assert source.started == [vm_uuid(1)]
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
+
+
+async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: World) -> None:
+    """Its host's agent has no lease yet: the domain waits there paused. It is not taken for a VM that stayed, and is let run."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.refuses["h1"] = "LEASE_EXPIRED"
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable = False
+    await until(lambda: source.domains[vm_uuid(1)] is VmState.PAUSED)
+    await world.vms(seen(1, state=VmState.AWAITING_ADMISSION))
+    source.migrate_s = 0.0
+    del world.agent.refuses["h1"]
+    await until(lambda: world.running_on(1) == ["h1"])
+    await world.vms(seen(1))
+
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert world.running_on(1) in (["h2"], ["h3"])
+
+
+async def test_r22_a_vm_that_had_left_for_a_host_that_died_before_anyone_saw_it(world: World) -> None:
+    """No evacuator and no agent of the target lived when it arrived: its own host says that it left, and its target is dead."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    first = world.supervisor()
+    first.ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    for task in list(first._tasks.values()):
+        task.cancel()
+    await first.drain()
+    source.leaving[vm_uuid(1)].cancel()
+    world.fake(target).unreachable = True
+    source.domains.clear()
+    gone = VmObservation(vm_id=vm_uuid(1), name="vm1", state=VmState.ABSENT, state_reason="migrated")
+    await world.vms(gone)
+    source.migrate_s = 0.0
+    await world.evacuate(target)
+
+    world.supervisor().ensure(await world.store.evacuations.get(C, D))
+    await until(lambda: world.running_on(1) == ["h1"])
+    await world.vms(seen(1))
+    record = await world.ended(D)
+
+    [left] = {"h2", "h3"} - {target}
+    assert record.state is EvacuationState.SUCCEEDED
+    assert source.started == [vm_uuid(1)]
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
+
+
 async def test_r22_a_runner_that_was_superseded_locks_nothing(world: World) -> None:
     """A runner that slept through its lock gets no VM, keeps none, and takes no word back."""
     await furnish(world, seen(1))

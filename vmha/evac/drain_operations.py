@@ -23,7 +23,7 @@ from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
 from vmha.evac.reasons import VmReason
 from vmha.model import HostState, VmOutcome, VmState, VmStep
-from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
+from vmha.store.records import MIGRATED_AWAY, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
 LOCK_S: Final = 15.0
 """How long a VM stays locked after its drain went silent."""
@@ -237,20 +237,15 @@ class DrainOperations(Operations):
             return await self._arrived(entry, sides)
         if target in ACTIVE:
             raise OutcomeUnknown(f"it is {source} on its host and {target} on {sides.target.host_id}")
-        await self._let_go(entry, looked=True)
-        if source in ACTIVE:
-            return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.MIGRATION_REFUSED, message=why)
-        return await self._runs_nowhere(entry, sides)
+        return await self._stayed(entry, sides, source, VmReason.MIGRATION_REFUSED, why)
 
     async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: HypervisorError) -> ev.Event:
         """Nothing is known of the VM there: it has no other target until that host was looked at, or is proven dead."""
         vm = await self._vm(entry.vm_id)
-        dead = vm is not None and vm.moving_to != sides.target.host_id
-        if source not in ACTIVE or not dead:
+        if vm is None or vm.moving_to == sides.target.host_id:
             raise OutcomeUnknown(f"{sides.target.host_id} cannot be looked at: {error}") from error
-        await self._let_go(entry, looked=True)
-        message = f"{sides.target.host_id} is proven dead; it runs on where it was"
-        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=message)
+        why = f"{sides.target.host_id} is proven dead; it runs on where it was"
+        return await self._stayed(entry, sides, source, VmReason.TARGET_UNREACHABLE, why)
 
     async def _arrived(self, entry: VmEntry, sides: Sides) -> ev.Event:
         vm, target = sides.vm, sides.target
@@ -269,29 +264,46 @@ class DrainOperations(Operations):
         await self.journal(done)
         return ev.VmMigrated(entry=done)
 
-    async def _runs_nowhere(self, entry: VmEntry, sides: Sides) -> ev.Event:
-        """Its host went down in the middle, or its user stopped it. A host that is back was not told to start it (R22)."""
+    async def _stayed(self, entry: VmEntry, sides: Sides, source: VmState, reason: VmReason, why: str) -> ev.Event:
+        """Nothing of it is at the target, nor on its way. Where its host went down in the middle it does not run there either."""
+        await self._let_go(entry, looked=True)
         # Read after the word on its way was taken back: a host that registers from now on is told to start it.
         vm = await self._vm(entry.vm_id)
-        returned = vm is not None and vm.epoch > entry.source_epoch and drain_plan.left(self._evacuation, vm) is None
-        if vm is None or not returned or vm.desired_state is not VmState.RUNNING:
+        if source is VmState.RUNNING or (source is VmState.PAUSED and (vm is None or vm.state in ACTIVE)):
+            return ev.MigrationRefused(vm_id=entry.vm_id, reason=reason, message=why)
+        own = vm and await self._own_again(entry, vm, sides, source)
+        if own is None:
             message = "it runs on neither host; its own host's agent is to say what became of it"
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
+        await self._start_at_home(entry, own, sides.source)
+        message = f"it went down in the middle; {own.owner_host_id} runs it again"
+        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
+
+    async def _own_again(self, entry: VmEntry, vm: VmRecord, sides: Sides, source: VmState) -> VmRecord | None:
+        """The VM under the epoch in which its own host is to start it; None when it is not, or was told to already (R22)."""
+        if drain_plan.left(self._evacuation, vm) is not None or vm.desired_state is not VmState.RUNNING:
+            return None
+        if vm.epoch > entry.source_epoch:
+            return vm  # it has registered since, and was not told to start what might have arrived
+        target_died = (vm.seen_on, vm.seen_state) == (sides.target.host_id, VmState.ABSENT)
+        if source is not VmState.ABSENT or vm.reason != MIGRATED_AWAY or not target_died:
+            return None
+        # Its host saw it leave, and where it went is proven dead: both that could have it have not (R22).
+        key = (vm.vm_id, vm.owner_host_id, vm.owner_host_id, vm.owner_incarnation, vm.epoch)
+        return await self.stored(lambda: self._store.vms.move(self._evacuation.cluster_id, *key))
+
+    async def _start_at_home(self, entry: VmEntry, vm: VmRecord, source: HostRecord) -> None:
         held = await self._take(entry, vm, None)
         if held is not None:
             raise OutcomeUnknown(f"it cannot be started on its own host now: {getattr(held, 'message', '')}")
         own = replace(entry, target_host_id=vm.owner_host_id, target_incarnation=vm.owner_incarnation, epoch=vm.epoch)
         try:
-            await self._hypervisor(sides.source).start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
-            await self._edges.admission.admit(sides.source, self._evacuation, own, self._start_timeout_s)
-        except AgentNotReached as error:
+            await self._hypervisor(source).start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
+            await self._edges.admission.admit(source, self._evacuation, own, self._start_timeout_s)
+        except (AgentNotReached, VmhaError) as error:
             raise OutcomeUnknown(f"its own host does not start it: {error}") from error
-        except VmhaError as error:
-            raise OutcomeUnknown(f"its own host does not start it: {error.message}") from error
         finally:
             await self._let_go(entry, looked=True)
-        message = f"{vm.owner_host_id} went down in the middle and came back; it runs there again"
-        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
 
     # Stopping one.
 

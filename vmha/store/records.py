@@ -24,6 +24,9 @@ from vmha.model import (
     VmStep,
 )
 
+MIGRATED_AWAY = "MIGRATED_AWAY"
+"""The reason of a VM that its owner saw leave by live migration and that no host has reported since: not to be started."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyConfig:
