@@ -10,15 +10,11 @@ import pytest
 
 from tests.evac.world import C, World, seen, vm_uuid
 from tests.support.failures import register
-from vmha.clock import SystemClock
 from vmha.errors import Aborted
 from vmha.evac import drain_operations
-from vmha.evac import effects as fx
-from vmha.evac import events as ev
-from vmha.evac.metrics import Metrics
 from vmha.evac.reasons import VmReason
-from vmha.evac.runner import Runner
 from vmha.model import EvacuationKind, EvacuationState, HostState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.store import keys
 from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmObservation
 
 D = "11111111-1111-4111-8111-111111111111"
@@ -244,20 +240,18 @@ async def test_r22_libvirts_word_that_it_arrived_is_enough_when_its_target_dies(
     assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
 
 
-async def test_s14_a_host_that_is_back_in_service_is_planned_for_no_more(world: World) -> None:
-    """A cancel that this evacuator has not heard of yet: the VM is not sent to the host that it is on, again and again."""
-    await furnish(world, seen(1), hosts=1)
+async def test_s14_a_host_that_is_back_in_service_is_drained_no_more(world: World) -> None:
+    """The cancel was not heard of, or the store has lost it: nothing is sent, least of all to the host that it is on."""
+    await furnish(world, seen(1))
     record = await order(world)
     await world.store.hosts.undrain(C, "h1", None)
-    assert await world.store.evacuations.acquire(C, D, "r", 30.0)
-    supervisor = world.supervisor()
-    operations = Runner(
-        supervisor._edges, record, "r", world.settings, SystemClock(), Metrics(), written=lambda: None
-    )._operations
+    await world.store._client.hdel(keys.EVACUATION(C, D), "cancel_requested")
 
-    made = await operations.run(fx.PlanDrain())
+    world.supervisor().ensure(record)
 
-    assert made == ev.PlanMade(entries=())
+    assert (await world.ended(D)).state is EvacuationState.CANCELLED
+    assert world.fake("h1").domains == {vm_uuid(1): VmState.RUNNING}
+    assert world.fake("h1").sent == []
 
 
 async def test_s27_a_vm_that_another_one_migrates_is_left_alone(world: World) -> None:

@@ -117,7 +117,9 @@ class DrainOperations(Operations):
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
             host = snapshot.hosts.get(drain.host_id)
             if host is None or not host.in_maintenance:
-                return ev.PlanMade(entries=operation.entries)  # the drain was cancelled, and its own host may be a target
+                # Whoever took it back into service has cancelled the drain; its own host may be a target now.
+                self._tell(ev.CancelRequested(reason=f"{drain.host_id} is back in service"))
+                return ev.PlanMade(entries=operation.entries)
             made = drain_plan.plan(drain, host, [*operation.entries, *new], situation)
             if new:
                 ids = {entry.vm_id for entry in new}
