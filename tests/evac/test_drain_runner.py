@@ -11,7 +11,7 @@ import pytest
 from tests.evac.world import C, World, seen, vm_uuid
 from tests.support.failures import register
 from vmha.errors import Aborted
-from vmha.evac import drain_operations
+from vmha.evac import vm_hold
 from vmha.evac.reasons import VmReason
 from vmha.model import EvacuationKind, EvacuationState, HostState, ProofKind, VmOutcome, VmState, VmStep
 from vmha.store import keys
@@ -313,7 +313,7 @@ async def test_r22_a_source_that_dies_in_the_middle_waits_for_the_targets_word(w
 
 async def test_s14_a_drain_does_not_wait_for_the_answer_of_a_dead_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """libvirt's answer may not come for minutes: the drain sees that the VM is another's, and ends."""
-    monkeypatch.setattr(drain_operations, "LOCK_S", 0.3)
+    monkeypatch.setattr(vm_hold, "LOCK_S", 0.3)
     evacuation = await dies_in_the_middle(world)
     world.supervisor().ensure(evacuation)
     await world.ended(evacuation.evacuation_id)

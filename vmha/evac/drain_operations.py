@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from vmha.clock import Clock
-from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
+from vmha.errors import Aborted, NotFound, VmhaError
 from vmha.evac import drain_plan, planner
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.admission import AgentNotReached
-from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, RemoteHypervisor, TargetNotReached
+from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
 from vmha.evac.reasons import VmReason
+from vmha.evac.vm_hold import VmHold
 from vmha.model import HostState, VmOutcome, VmState, VmStep
 from vmha.store.records import MIGRATED_AWAY, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
-LOCK_S: Final = 15.0
-"""How long a VM stays locked after its drain went silent."""
 ABORT_S: Final = 30.0
 """How long a migration may take to end after it was aborted."""
 STOP_POLL_S: Final = 1.0
-MISSES: Final = 2
-"""Looks in vain, five seconds apart, after which a host's libvirt is not waited for."""
 PRESENT: Final = frozenset({HostState.HEALTHY, HostState.IN_MAINTENANCE, HostState.EVACUATED})
 """States of a host whose VMs can be looked at; an evacuated one has none, and its drain ends."""
 ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
-HELD: Final = {"VM_LOCKED": VmReason.VM_LOCKED, "VM_MIGRATING": VmReason.VM_MIGRATING, "SAFE_MODE": VmReason.SAFE_MODE}
 
 
 class DrainSpans(NamedTuple):
@@ -68,6 +64,7 @@ class DrainOperations(Operations):
     ) -> None:
         super().__init__(edges, drain, runner, clock, written)
         self._spans, self._tell = spans, tell
+        self._hold = VmHold(edges.store.vm_locks, self.stored, drain, runner)
         self._spared: set[str] = set()
         self._ways = {
             fx.LookAtHost: self._look_at_host,
@@ -144,7 +141,7 @@ class DrainOperations(Operations):
         source = await self._host(self._evacuation.host_id, max_age_s=HOST_AGE_S)
         if source is None:
             raise OutcomeUnknown("the host was deleted")
-        refused = await self._held_at_home(entry, source) or await self._take(entry, vm, target)
+        refused = await self._held_at_home(entry, source) or await self._hold.take(entry, vm, target)
         if refused is not None:
             return refused
         moving = replace(
@@ -176,7 +173,7 @@ class DrainOperations(Operations):
         move = asyncio.create_task(
             hypervisor.migrate(entry.vm_id, uri, self._spans.migrate_timeout_s + ABORT_S), name=f"migration {entry.vm_id}"
         )
-        keeper = asyncio.create_task(self._keep(entry.vm_id, hypervisor), name=f"lock of {entry.vm_id}")
+        keeper = asyncio.create_task(self._hold.keep(entry.vm_id, hypervisor), name=f"lock of {entry.vm_id}")
         try:
             await asyncio.wait([move, keeper], return_when=asyncio.FIRST_COMPLETED)
             if not move.done():
@@ -192,13 +189,13 @@ class DrainOperations(Operations):
         try:
             move.result()
         except Busy as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_BUSY, message=str(error))
         except NotReached as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.HOST_AWAY, message=str(error))
         except TargetNotReached as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=str(error))
         except Refused as error:
             return await self._where_it_is(entry, sides, str(error))
@@ -225,8 +222,7 @@ class DrainOperations(Operations):
         """
         here, there = self._hypervisor(sides.source), self._hypervisor(sides.target)
         if await here.is_migrating(entry.vm_id, LOOK_TIMEOUT_S):
-            with contextlib.suppress(Aborted):
-                await self.stored(lambda: self._store.vm_locks.renew(*self._id, self._runner, entry.vm_id, LOCK_S))
+            await self._hold.renew(entry.vm_id)
             return ev.MigrationUnderWay(vm_id=entry.vm_id)
         source = await here.state(entry.vm_id, LOOK_TIMEOUT_S)
         try:
@@ -268,7 +264,7 @@ class DrainOperations(Operations):
 
     async def _stayed(self, entry: VmEntry, sides: Sides, source: VmState, reason: VmReason, why: str) -> ev.Event:
         """Nothing of it is at the target, nor on its way. Where its host went down in the middle it does not run there either."""
-        await self._let_go(entry, looked=True)
+        await self._hold.let_go(entry, looked=True)
         # Read after the word on its way was taken back: a host that registers from now on is told to start it.
         vm = await self._vm(entry.vm_id)
         if source is VmState.RUNNING or (source is VmState.PAUSED and (vm is None or vm.state in ACTIVE)):
@@ -295,7 +291,7 @@ class DrainOperations(Operations):
         return await self.stored(lambda: self._store.vms.move(self._evacuation.cluster_id, *key))
 
     async def _start_at_home(self, entry: VmEntry, vm: VmRecord, source: HostRecord) -> None:
-        held = await self._take(entry, vm, None)
+        held = await self._hold.take(entry, vm, None)
         if held is not None:
             raise OutcomeUnknown(f"it cannot be started on its own host now: {getattr(held, 'message', '')}")
         own = replace(entry, target_host_id=vm.owner_host_id, target_incarnation=vm.owner_incarnation, epoch=vm.epoch)
@@ -305,7 +301,7 @@ class DrainOperations(Operations):
         except (AgentNotReached, VmhaError) as error:
             raise OutcomeUnknown(f"its own host does not start it: {error}") from error
         finally:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
 
     # Stopping one.
 
@@ -317,11 +313,11 @@ class DrainOperations(Operations):
             return gone or ev.OutcomeUnknown(vm_id=entry.vm_id, message="no record")
         if source is None:
             raise OutcomeUnknown("the host was deleted")
-        refused = await self._take(entry, vm, None)
+        refused = await self._hold.take(entry, vm, None)
         if refused is not None:
             return refused
         hypervisor, until = self._hypervisor(source), self._clock.now() + self._spans.stop_grace_s
-        async with self._holding(entry.vm_id, hypervisor):
+        async with self._hold.kept(entry.vm_id, hypervisor):
             try:
                 await hypervisor.shut_down(entry.vm_id, LOOK_TIMEOUT_S)
                 while (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE and self._clock.now() < until:
@@ -333,66 +329,12 @@ class DrainOperations(Operations):
                 if (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE:
                     return ev.StopRefused(vm_id=entry.vm_id, message=f"it is {left} after it was ended")
             finally:
-                await self._let_go(entry, looked=True)
+                await self._hold.let_go(entry, looked=True)
         message = f"it was stopped, for it could not be moved: {entry.message}"
         done = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.SKIPPED, reason=VmReason.VM_STOPPED, message=message)
         await self.journal(done)
         return ev.VmStopped(entry=done)
 
-    # The lock.
-
     def _gone(self, entry: VmEntry, vm: VmRecord | None) -> ev.ClaimLost | None:
         said = drain_plan.left(self._evacuation, vm)
         return said and ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=said[0], message=said[1])
-
-    async def _take(self, entry: VmEntry, vm: VmRecord, target: HostRecord | None) -> ev.Event | None:
-        """Locks it. Answers why that cannot be; None when it is this drain's."""
-        going: Any = (target.host_id, target.incarnation) if target else ()
-        try:
-            await self.stored(lambda: self._store.vm_locks.take(*self._id, self._runner, vm, LOCK_S, *going))
-        except (Aborted, Unavailable) as error:
-            return self._not_taken(entry, error, target)
-        except NotFound as error:
-            message = error.message
-            return ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=VmReason.VM_DELETED, message=message)
-        return None
-
-    def _not_taken(self, entry: VmEntry, error: Aborted | Unavailable, target: HostRecord | None) -> ev.Event:
-        vm_id, message = entry.vm_id, error.message
-        if error.reason in HELD:
-            return ev.StartHeld(vm_id=vm_id, reason=HELD[error.reason], message=message)
-        at_target = target is not None and error.metadata.get("host_id") == target.host_id
-        if error.reason == "CONFIG_UNCONFIRMED" or (error.reason == "STALE_INCARNATION" and at_target):
-            return ev.TargetLost(vm_id=vm_id, message=message)
-        if error.reason in {"STALE_INCARNATION", "STALE_VM_EPOCH"}:
-            return ev.StartHeld(vm_id=vm_id, reason=VmReason.HOST_AWAY, message=message)
-        raise error
-
-    async def _let_go(self, entry: VmEntry, *, looked: bool) -> None:
-        await self.stored(lambda: self._store.vm_locks.release(*self._id, self._runner, entry.vm_id, looked=looked))
-
-    @contextlib.asynccontextmanager
-    async def _holding(self, vm_id: str, hypervisor: RemoteHypervisor) -> AsyncIterator[None]:
-        """Keeps the lock while something takes long."""
-        keeper = asyncio.create_task(self._keep(vm_id, hypervisor), name=f"lock of {vm_id}")
-        try:
-            yield
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-
-    async def _keep(self, vm_id: str, hypervisor: RemoteHypervisor) -> None:
-        """Holds the lock; returns when there is nothing more to wait for: the VM is another's, or its host's libvirt is gone."""
-        misses = 0
-        while misses < MISSES:
-            await asyncio.sleep(LOCK_S / 3)
-            try:
-                await self._store.vm_locks.renew(*self._id, self._runner, vm_id, LOCK_S)
-                await hypervisor.is_migrating(vm_id, LOOK_TIMEOUT_S)
-                misses = 0
-            except Aborted:
-                return
-            except Unavailable:
-                continue
-            except HypervisorError:
-                misses += 1
