@@ -461,6 +461,29 @@ async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: Wo
     assert world.running_on(1) in (["h2"], ["h3"])
 
 
+async def test_r22_a_start_at_home_whose_storage_is_locked_is_not_tried_again(world: World) -> None:
+    """Somebody runs it, whatever both hosts say: it is FAILED with an alarm, and nobody is asked twice (design 5.4)."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    source.locked.add("*")
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable = False
+
+    record = await world.ended(D)
+
+    alarms = [event.detail for event in await world.store.events.read(C, 0) if event.kind == "alarm"]
+    entry = (await world.entries(D))["vm1"]
+    assert record.state is EvacuationState.FAILED
+    assert (entry.outcome, entry.reason) == (VmOutcome.FAILED, VmReason.SOURCE_STILL_RUNNING)
+    assert [alarm["reason"] for alarm in alarms] == ["SOURCE_STILL_RUNNING"]
+
+
 async def test_r22_a_vm_that_had_left_for_a_host_that_died_before_anyone_saw_it(world: World) -> None:
     """No evacuator and no agent of the target lived when it arrived: its own host says that it left, and its target is dead."""
     await furnish(world, seen(1))

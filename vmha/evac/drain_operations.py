@@ -18,10 +18,10 @@ from vmha.evac import drain_plan, planner
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.admission import AgentNotReached
-from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, TargetNotReached
+from vmha.evac.hypervisor import Busy, HypervisorError, LockHeld, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
-from vmha.evac.reasons import VmReason
+from vmha.evac.reasons import AlarmReason, VmReason
 from vmha.evac.vm_hold import VmHold
 from vmha.model import HostState, VmOutcome, VmState, VmStep
 from vmha.store.records import MIGRATED_AWAY, EvacuationRecord, HostRecord, VmEntry, VmRecord
@@ -273,7 +273,10 @@ class DrainOperations(Operations):
         if own is None:
             message = "it runs on neither host; its own host's agent is to say what became of it"
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
-        await self._start_at_home(entry, own, sides.source)
+        try:
+            await self._start_at_home(entry, own, sides.source)
+        except LockHeld as error:
+            return await self._runs_somewhere(entry, str(error))
         message = f"it went down in the middle; {own.owner_host_id} runs it again"
         return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
 
@@ -302,6 +305,14 @@ class DrainOperations(Operations):
             raise OutcomeUnknown(f"its own host does not start it: {error}") from error
         finally:
             await self._hold.let_go(entry, looked=True)
+
+    async def _runs_somewhere(self, entry: VmEntry, message: str) -> ev.Event:
+        """Its storage says so, whatever both hosts say: nothing more is tried (design 5.4)."""
+        lost = replace(
+            entry, step=VmStep.SETTLED, outcome=VmOutcome.FAILED, reason=VmReason.SOURCE_STILL_RUNNING, message=message
+        )
+        await self.journal(lost, AlarmReason.SOURCE_STILL_RUNNING.value)
+        return ev.ClaimLost(vm_id=entry.vm_id, outcome=lost.outcome, reason=lost.reason, message=message)
 
     # Stopping one.
 
