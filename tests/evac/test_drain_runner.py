@@ -435,6 +435,47 @@ async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world
     assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
 
 
+async def reboots_while_its_target_has_it_paused(world: World, *, incoming: bool) -> str:
+    """h1 reboots while vm1 is on its way, or has just arrived; returns where."""
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    await until(lambda: vm_uuid(1) not in source.leaving)
+    world.fake(target).domains[vm_uuid(1)] = VmState.PAUSED
+    world.fake(target).incoming |= {vm_uuid(1)} if incoming else set()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable, source.migrate_s = False, 0.0
+    return target
+
+
+async def test_r22_what_a_host_was_sending_when_it_rebooted_is_dropped_at_the_target(world: World) -> None:
+    """Nobody sends the rest, whatever libvirt there waits for: the VM starts at home, and is sent again."""
+    await furnish(world, seen(1))
+
+    await reboots_while_its_target_has_it_paused(world, incoming=True)
+
+    assert (await world.ended(D)).state is EvacuationState.SUCCEEDED
+    assert world.fake("h1").started == [vm_uuid(1)]
+    assert len(world.running_on(1)) == 1 and world.running_on(1) != ["h1"]
+
+
+async def test_r22_a_paused_vm_that_had_arrived_when_its_host_rebooted(world: World) -> None:
+    """It is the target's, paused as its user had left it; its old host starts nothing."""
+    await furnish(world, seen(1, state=VmState.PAUSED, reason="user"))
+
+    target = await reboots_while_its_target_has_it_paused(world, incoming=False)
+
+    assert (await world.ended(D)).state is EvacuationState.SUCCEEDED
+    assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == target
+    assert world.fake(target).domains == {vm_uuid(1): VmState.PAUSED}
+    assert world.fake("h1").started == []
+
+
 async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: World) -> None:
     """Its host's agent has no lease yet: the domain waits there paused. It is not taken for a VM that stayed, and is let run."""
     await furnish(world, seen(1))

@@ -231,6 +231,12 @@ class DrainOperations(Operations):
             if done and source is VmState.ABSENT:
                 return await self._arrived(entry, sides)
             return await self._without_the_target(entry, sides, source, error)
+        if target is VmState.PAUSED and source not in ACTIVE and sides.vm.epoch > entry.source_epoch:
+            # Its host has registered again: what had come in by then will never be whole, and libvirt there may wait for long.
+            await there.drop_incoming(entry.vm_id, LOOK_TIMEOUT_S)
+            target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
+            if target is VmState.PAUSED:
+                return await self._arrived(entry, sides)
         if source not in ACTIVE and (target is VmState.RUNNING or (target is VmState.PAUSED and source is VmState.ABSENT)):
             return await self._arrived(entry, sides)
         if target in ACTIVE:
