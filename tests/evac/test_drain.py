@@ -339,6 +339,20 @@ def test_s14_a_successor_goes_on_from_the_journal() -> None:
     assert player.outcomes()["a"] == (VmOutcome.MOVED, "")
 
 
+def test_s14_a_vm_that_is_down_is_not_planned_for_again_and_again() -> None:
+    """Until its agent has said so its record calls it running: the next try waits for a while."""
+    player = ready("a")
+    player.begun()
+    player.say(ev.MigrationRefused(vm_id="a", reason=VmReason.HOST_RETURNED, message="it runs on neither host"))
+    assert not any(isinstance(each, fx.PlanDrain) for each in player.todo)
+
+    player.look()
+    player.wait(LOOK_S)
+
+    assert any(isinstance(each, fx.PlanDrain) for each in player.todo)
+    assert player.core.entries()[0].attempts == ()
+
+
 def test_s14_what_a_dead_runner_sends_still_holds_its_slot() -> None:
     """A successor begins nothing beside it while the host says that it is on its way; what nobody can look at holds up nobody."""
     going = [VmEntry(vm_id=vm_id, vm_name=vm_id, step=VmStep.MIGRATING, target_host_id="h2") for vm_id in "ab"]

@@ -135,6 +135,20 @@ async def test_s14_a_refused_migration_goes_to_another_target(world: World) -> N
     assert (await world.store.vms.get(C, vm_uuid(1))).moving_to == ""
 
 
+async def test_s14_one_that_arrived_paused_counts_its_refusals(world: World) -> None:
+    """Its agent takes it for one that waits for admission, and it is none: it stays where it is after its tries, paused."""
+    await furnish(world, seen(1, state=VmState.PAUSED, reason="user"))
+    await world.vms(seen(1, state=VmState.AWAITING_ADMISSION))
+    world.fake("h1").migrates_not.add(vm_uuid(1))
+
+    record = await drained(world)
+
+    entry = (await world.entries(D))["vm1"]
+    assert (record.state, entry.reason) == (EvacuationState.FAILED, VmReason.MIGRATION_REFUSED)
+    assert len(world.fake("h1").sent) == 2
+    assert world.fake("h1").domains == {vm_uuid(1): VmState.PAUSED}
+
+
 async def test_s14_an_evacuator_dies_in_the_middle(world: World) -> None:
     """The migration goes on by itself; the next runner sees it arrive, and sends nothing a second time."""
     await furnish(world, seen(1), seen(2))

@@ -269,6 +269,9 @@ class Drain(Machine[fx.DrainEffect]):
             return self._settle(move, VmOutcome.FAILED, reason, message)
         if cut_off:
             self._stop_instead(move)
+        elif reason == VmReason.HOST_RETURNED:
+            move.retry_at = now + LOOK_S  # it is planned for by its record, which may not know yet that it is down
+            self._to(move, Phase.WAITING)
         else:
             self._to(move, Phase.UNPLACED)
         return fx.JournalVm(entry=move.entry)

@@ -273,9 +273,11 @@ class DrainOperations(Operations):
         await self._hold.let_go(entry, looked=True)
         # Read after the word on its way was taken back: a host that registers from now on is told to start it.
         vm = await self._vm(entry.vm_id)
-        if source is VmState.RUNNING or (source is VmState.PAUSED and (vm is None or vm.state in ACTIVE)):
+        # Paused, and neither running nor paused when its agent last spoke: it may be a start that waits for admission.
+        down = source not in ACTIVE or (source is VmState.PAUSED and vm is not None and vm.state not in ACTIVE)
+        own = await self._own_again(entry, vm, sides, source) if vm is not None and down else None
+        if own is None and source in ACTIVE:
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=reason, message=why)
-        own = vm and await self._own_again(entry, vm, sides, source)
         if own is None:
             message = "it runs on neither host; its own host's agent is to say what became of it"
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
