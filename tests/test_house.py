@@ -45,6 +45,7 @@ CORES = {
     "evac": {
         "drain",
         "drain_plan",
+        "machine",
         "outlook",
         "pair_rules",
         "placement",

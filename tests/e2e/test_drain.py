@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+import redis
 
+from lab.files import CLUSTER
 from tests.e2e.cluster import Cluster
+from vmha.store import keys
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 MakeCluster = Callable[..., Cluster]
@@ -16,6 +19,8 @@ MakeCluster = Callable[..., Cluster]
 DRAIN_S = 120.0
 SLOW_MIB_S = "1"
 """A guest has written some MiB: its memory takes seconds at this rate."""
+LARGE_MIB = 4096
+"""At that rate empty pages count as well: some ten seconds for so many."""
 
 
 def start_drain(cluster: Cluster, host_id: str, *options: str) -> None:
@@ -123,3 +128,56 @@ def test_s27_a_drain_and_somebody_elses_migration_of_the_same_guest(make_cluster
     assert where(cluster)["vm1"] == ["host2"]
     cluster.wait_still_beating(list(cluster.guests), time.monotonic(), 15.0)
     assert {name: cluster.lab.beats.of(name)[-1].gen for name in cluster.guests} == boots
+
+
+def redis_of(cluster: Cluster, guest: str) -> dict[str, str]:
+    """A guest's record as it stands in Redis."""
+    vm_id = cluster.stack.vms()[guest].vm_id
+    with redis.Redis.from_url(cluster.stack.redis_url, decode_responses=True) as client:
+        return dict(client.hgetall(keys.VM(CLUSTER, vm_id)))
+
+
+def test_s14_a_drain_that_is_cancelled_in_the_middle_of_a_migration(make_cluster: MakeCluster) -> None:
+    """The guest beats on where it was, in one place; its lock is free, its target keeps nothing; a second drain moves it."""
+    cluster = make_cluster(guests={"vm1": "host1", "vm2": "host2"}, wishes={"vm1": {"memory_mib": LARGE_MIB}})
+    stack, source = cluster.stack, cluster.lab.host("host1")
+    boot = cluster.lab.beats.of("vm1")[-1].gen
+    source.virsh("migrate-setspeed", "vm1", SLOW_MIB_S)
+    start_drain(cluster, "host1")
+    stack.wait(lambda: any("vm1" in cluster.domains(host) for host in ("host2", "host3")), 20, "vm1 is coming in elsewhere")
+    assert redis_of(cluster, "vm1")["moving_to"] in {"host2", "host3"}
+
+    stack.vmha("host", "drain", "host1", "--cancel")
+    wait_drained(cluster, "host1")
+
+    assert stack.outcomes("host1") == {"vm1": "SKIPPED"}
+    assert where(cluster)["vm1"] == ["host1"]
+    assert not any("vm1" in cluster.domains(host) for host in ("host2", "host3"))
+    assert not {"lock_id", "moving_to", "moving_by"} & redis_of(cluster, "vm1").keys()
+    stack.wait(lambda: stack.host_state("host1") == "HEALTHY", 20, "host1 is back in service")
+    cluster.hold(3.0)
+
+    source.virsh("migrate-setspeed", "vm1", "1000")
+    start_drain(cluster, "host1")
+    wait_drained(cluster, "host1")
+
+    assert stack.outcomes("host1") == {"vm1": "MOVED"}
+    assert cluster.domains("host1") == set()
+    cluster.wait_still_beating(["vm1"], time.monotonic(), 15.0)
+    assert {beat.gen for beat in cluster.lab.beats.of("vm1")} == {boot}
+
+
+def test_s27_a_cancelled_drain_leaves_somebody_elses_migration_alone(make_cluster: MakeCluster) -> None:
+    """It aborts what it sent itself: the guest that another one is moving arrives there, and beats on."""
+    cluster = make_cluster(guests={"vm1": "host1", "vm2": "host2"}, wishes={"vm1": {"memory_mib": LARGE_MIB}})
+    move = send_slowly(cluster, "vm1", "host1", "host2")
+    start_drain(cluster, "host1")
+    cluster.stack.wait(lambda: "vm1" in cluster.stack.outcomes("host1"), 20, "the drain has come to vm1")
+    cluster.hold(1.0)
+
+    cluster.stack.vmha("host", "drain", "host1", "--cancel")
+
+    assert move.wait(90) == 0
+    wait_drained(cluster, "host1")
+    assert where(cluster)["vm1"] == ["host2"]
+    cluster.wait_still_beating(["vm1"], time.monotonic(), 15.0)

@@ -53,6 +53,7 @@ class FakeHypervisor:
     leaving: dict[str, asyncio.Task[str]] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
     incoming: set[str] = field(default_factory=set)
+    asked_to_stop: set[str] = field(default_factory=set)
 
     def _reach(self) -> None:
         if self.unreachable:
@@ -158,6 +159,7 @@ class FakeHypervisor:
 
     async def shut_down(self, vm_id: str, timeout_s: float) -> None:
         self._reach()
+        self.asked_to_stop.add(vm_id)
         if vm_id in self.domains and not _among(vm_id, self.deaf):
             self.domains[vm_id] = VmState.SHUTOFF
 

@@ -10,7 +10,7 @@ import pytest
 
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
-from vmha.evac.drain import GIVE_UP_S, LOOK_S, PATIENCE_S, TRIES, Drain, DrainLimits
+from vmha.evac.drain import ABORT_AGAIN_S, GIVE_UP_S, LOOK_S, PATIENCE_S, TRIES, Drain, DrainLimits
 from vmha.evac.reasons import VmReason
 from vmha.model import EvacuationKind, EvacuationState, VmOutcome, VmStep
 from vmha.store.records import EvacuationRecord, VmEntry
@@ -37,6 +37,7 @@ class Player:
         self.states: list[tuple[EvacuationState, str]] = []
         self.todo: list[fx.DrainOperation] = []
         self.aborts: list[str] = []
+        self.spared: list[str] = []
         self.say(ev.Restored(record=replace(RECORD, cancel_requested=cancelled), entries=entries))
 
     def say(self, event: ev.Event) -> None:
@@ -62,6 +63,8 @@ class Player:
                     self.journal.append(entry)
                 case fx.AbortMigration(entry=entry):
                     self.aborts.append(entry.vm_id)
+                case fx.SpareVm(entry=entry):
+                    self.spared.append(entry.vm_id)
                 case _:
                     self.todo.append(effect)
 
@@ -218,6 +221,31 @@ def test_s14_an_unreachable_target_costs_no_try() -> None:
     assert asked.entries[0].attempts == ()
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_s14_targets_that_cannot_be_reached_are_not_tried_for_ever(stop: bool) -> None:
+    """Whatever the plan finds again: after GIVE_UP_S the VM is left where it is, or is stopped if that was asked for."""
+    player = Player()
+    player.look(stop=stop)
+    player.plan("a")
+    while not player.core.ended and player.now < 3 * GIVE_UP_S:
+        if any(isinstance(each, fx.StopVm) for each in player.todo):
+            break
+        if any(isinstance(each, fx.MigrateVm) for each in player.todo):
+            player.begun()
+            player.say(ev.MigrationRefused(vm_id="a", reason=VmReason.TARGET_UNREACHABLE, message="no way"))
+        elif any(isinstance(each, fx.PlanDrain) for each in player.todo):
+            player.plan(to="h2" if player.now % 40 < 20 else "h3")
+        elif any(isinstance(each, fx.LookAtHost) for each in player.todo):
+            player.look(stop=stop)
+        player.wait(10.0)
+
+    assert GIVE_UP_S <= player.now < 2 * GIVE_UP_S
+    if stop:
+        assert any(isinstance(each, fx.StopVm) for each in player.todo)
+    else:
+        assert player.outcomes() == {"a": (VmOutcome.FAILED, VmReason.TARGET_UNREACHABLE)}
+
+
 def test_r22_a_migration_of_unknown_outcome_has_no_other_target() -> None:
     """It is looked at again, with growing spans, and neither planned nor stopped meanwhile."""
     player = ready("a")
@@ -235,6 +263,20 @@ def test_r22_a_migration_of_unknown_outcome_has_no_other_target() -> None:
     assert [e.reason for e in player.journal] == [VmReason.OUTCOME_UNKNOWN]
     assert player.core.entries()[0].target_host_id == entry.target_host_id
     assert player.states == [(EvacuationState.RUNNING, "")]
+
+
+def test_r22_a_migration_that_its_runner_has_lost_hold_of_is_looked_at() -> None:
+    """libvirt hung and answers again, or the lock is gone: the host still sends the VM, and its end is waited for."""
+    player = ready("a")
+    entry = player.begun()
+    player.say(ev.MigrationUnderWay(vm_id="a"))
+    assert player.states == [(EvacuationState.RUNNING, "")]
+
+    player.wait(1.0)
+    player.next(fx.InspectMigration)
+    player.arrived(entry)
+
+    assert player.outcomes() == {"a": (VmOutcome.MOVED, "")}
 
 
 def test_s27_somebody_elses_work_is_waited_for_in_bounds() -> None:
@@ -297,11 +339,43 @@ def test_s14_a_successor_goes_on_from_the_journal() -> None:
     assert player.outcomes()["a"] == (VmOutcome.MOVED, "")
 
 
+def test_s14_a_vm_that_is_down_is_not_planned_for_again_and_again() -> None:
+    """Until its agent has said so its record calls it running: the next try waits for a while."""
+    player = ready("a")
+    player.begun()
+    player.say(ev.MigrationRefused(vm_id="a", reason=VmReason.HOST_RETURNED, message="it runs on neither host"))
+    assert not any(isinstance(each, fx.PlanDrain) for each in player.todo)
+
+    player.look()
+    player.wait(LOOK_S)
+
+    assert any(isinstance(each, fx.PlanDrain) for each in player.todo)
+    assert player.core.entries()[0].attempts == ()
+
+
+def test_s14_what_a_dead_runner_sends_still_holds_its_slot() -> None:
+    """A successor begins nothing beside it while the host says that it is on its way; what nobody can look at holds up nobody."""
+    going = [VmEntry(vm_id=vm_id, vm_name=vm_id, step=VmStep.MIGRATING, target_host_id="h2") for vm_id in "ab"]
+    player = Player(*going, VmEntry(vm_id="c", vm_name="c", step=VmStep.PLANNED, target_host_id="h3"))
+    player.look()
+    player.plan(to="h3")
+    for vm_id in "ab":
+        player.next(fx.InspectMigration)
+        player.say(ev.MigrationUnderWay(vm_id=vm_id))
+    assert not any(isinstance(each, fx.MigrateVm) for each in player.todo)
+
+    player.wait(1.0)
+    player.next(fx.InspectMigration)
+    player.say(ev.OutcomeUnknown(vm_id="a", message="h2 cannot be looked at"))
+
+    assert player.begun().vm_id == "c"
+
+
 def test_s14_a_migration_that_takes_too_long_is_aborted() -> None:
     """After migrate_timeout_s, and again while nothing comes of it."""
     player = ready("a")
     player.begun()
-    while player.now < LIMITS.migrate_timeout_s + 35:
+    while player.now < LIMITS.migrate_timeout_s + ABORT_AGAIN_S + 1:
         player.wait(1.0)
         if player.todo:
             player.look()
@@ -328,6 +402,44 @@ def test_s14_a_cancel_aborts_what_is_on_its_way_and_drops_the_rest() -> None:
     assert player.states[-1][0] is EvacuationState.CANCELLED
     assert player.outcomes()[one.vm_id] == (VmOutcome.SKIPPED, VmReason.DRAIN_CANCELLED)
     assert player.outcomes()[begun.vm_id] == (VmOutcome.MOVED, "")
+
+
+def test_s14_a_cancel_that_came_too_early_for_libvirt_is_said_again() -> None:
+    """An abort finds no job yet, or a libvirt that hangs: while the VM may be on its way it is aborted again and again."""
+    player = ready("a")
+    player.begun()
+    player.say(ev.CancelRequested(reason="enough"))
+    while len(player.aborts) < 3 and player.now < LIMITS.migrate_timeout_s / 2:
+        player.wait(1.0)
+        if player.todo:
+            player.look()
+    assert player.aborts == ["a"] * 3
+
+    going = VmEntry(vm_id="b", vm_name="b", step=VmStep.MIGRATING, target_host_id="h2")
+    after = Player(going, cancelled=True)
+    while len(after.aborts) < 3 and after.now < LIMITS.migrate_timeout_s / 2:
+        if any(isinstance(each, fx.InspectMigration) for each in after.todo):
+            after.next(fx.InspectMigration)
+            after.say(ev.MigrationUnderWay(vm_id="b"))
+        elif after.todo:
+            after.look()
+        after.wait(1.0)
+    assert after.aborts == ["b"] * 3
+
+
+def test_s14_a_cancel_ends_no_guest_by_force() -> None:
+    """What is being shut down is left to it."""
+    player = Player()
+    player.look(stop=True)
+    player.plan("a", stops=["a"])
+    player.next(fx.StopVm)
+
+    player.say(ev.CancelRequested(reason="enough"))
+    assert player.spared == ["a"]
+    player.say(ev.StartHeld(vm_id="a", reason=VmReason.DRAIN_CANCELLED, message="it is left to it"))
+
+    assert player.outcomes() == {"a": (VmOutcome.SKIPPED, VmReason.DRAIN_CANCELLED)}
+    assert player.states[-1][0] is EvacuationState.CANCELLED
 
 
 def test_a_drain_that_was_cancelled_before_it_began_ends_at_once() -> None:

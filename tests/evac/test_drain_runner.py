@@ -11,9 +11,10 @@ import pytest
 from tests.evac.world import C, World, seen, vm_uuid
 from tests.support.failures import register
 from vmha.errors import Aborted
-from vmha.evac import drain_operations
+from vmha.evac import vm_hold
 from vmha.evac.reasons import VmReason
 from vmha.model import EvacuationKind, EvacuationState, HostState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.store import keys
 from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmObservation
 
 D = "11111111-1111-4111-8111-111111111111"
@@ -134,6 +135,20 @@ async def test_s14_a_refused_migration_goes_to_another_target(world: World) -> N
     assert (await world.store.vms.get(C, vm_uuid(1))).moving_to == ""
 
 
+async def test_s14_one_that_arrived_paused_counts_its_refusals(world: World) -> None:
+    """Its agent takes it for one that waits for admission, and it is none: it stays where it is after its tries, paused."""
+    await furnish(world, seen(1, state=VmState.PAUSED, reason="user"))
+    await world.vms(seen(1, state=VmState.AWAITING_ADMISSION))
+    world.fake("h1").migrates_not.add(vm_uuid(1))
+
+    record = await drained(world)
+
+    entry = (await world.entries(D))["vm1"]
+    assert (record.state, entry.reason) == (EvacuationState.FAILED, VmReason.MIGRATION_REFUSED)
+    assert len(world.fake("h1").sent) == 2
+    assert world.fake("h1").domains == {vm_uuid(1): VmState.PAUSED}
+
+
 async def test_s14_an_evacuator_dies_in_the_middle(world: World) -> None:
     """The migration goes on by itself; the next runner sees it arrive, and sends nothing a second time."""
     await furnish(world, seen(1), seen(2))
@@ -180,6 +195,77 @@ async def test_s14_a_cancel_leaves_everything_where_it_is(world: World) -> None:
     assert set(world.fake("h1").domains.values()) == {VmState.RUNNING}
     assert {entry.reason for entry in (await world.entries(D)).values()} == {VmReason.DRAIN_CANCELLED}
     assert (await host(world)).drain_id == ""
+
+
+async def test_s14_a_cancel_ends_no_guest_by_force(world: World) -> None:
+    """A guest that does not listen to its shutdown runs on when the drain is cancelled, however long it was to be given."""
+    await furnish(world, seen(1, has_passthrough=True))
+    world.fake("h1").deaf.add(vm_uuid(1))
+    world.supervisor().ensure(await order(world, stop=True))
+    await until(lambda: vm_uuid(1) in world.fake("h1").asked_to_stop)
+
+    await world.store.hosts.undrain(C, "h1", None)
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.CANCELLED
+    assert world.running_on(1) == ["h1"]
+    assert (await world.entries(D))["vm1"].reason == VmReason.DRAIN_CANCELLED
+
+
+async def test_s27_a_cancel_does_not_abort_what_another_one_began(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that comes when the drain is about to send the VM: libvirt has somebody else's job, and that one goes on."""
+    await furnish(world, seen(1))
+    source, drain = world.fake("h1"), world.supervisor()
+    source.migrate_s = FAR
+    stranger = asyncio.create_task(source.migrate(vm_uuid(1), "test:///h2", FAR))
+    await on_its_way(world)
+    journal = world.store.evacuations.step
+
+    async def cancelled_just_then(*arguments: Any, **options: Any) -> EvacuationRecord:
+        drain.cancel(D, "enough")
+        return await journal(*arguments, **options)
+
+    monkeypatch.setattr(world.store.evacuations, "step", cancelled_just_then)
+    drain.ensure(await order(world))
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.CANCELLED
+    assert vm_uuid(1) in source.leaving
+    stranger.cancel()
+
+
+async def test_r22_libvirts_word_that_it_arrived_is_enough_when_its_target_dies(world: World) -> None:
+    """The target cannot be looked at any more: the VM is its own all the same, and its evacuation starts it elsewhere, once."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = 0.3
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    world.fake(target).unreachable = True
+
+    record = await world.ended(D)
+    assert record.state is EvacuationState.SUCCEEDED
+    assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == target
+    evacuation = await world.evacuate(target)
+
+    [left] = {"h2", "h3"} - {target}
+    assert evacuation.state is EvacuationState.SUCCEEDED
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
+
+
+async def test_s14_a_host_that_is_back_in_service_is_drained_no_more(world: World) -> None:
+    """The cancel was not heard of, or the store has lost it: nothing is sent, least of all to the host that it is on."""
+    await furnish(world, seen(1))
+    record = await order(world)
+    await world.store.hosts.undrain(C, "h1", None)
+    await world.store._client.hdel(keys.EVACUATION(C, D), "cancel_requested")
+
+    world.supervisor().ensure(record)
+
+    assert (await world.ended(D)).state is EvacuationState.CANCELLED
+    assert world.fake("h1").domains == {vm_uuid(1): VmState.RUNNING}
+    assert world.fake("h1").sent == []
 
 
 async def test_s27_a_vm_that_another_one_migrates_is_left_alone(world: World) -> None:
@@ -241,7 +327,7 @@ async def test_r22_a_source_that_dies_in_the_middle_waits_for_the_targets_word(w
 
 async def test_s14_a_drain_does_not_wait_for_the_answer_of_a_dead_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """libvirt's answer may not come for minutes: the drain sees that the VM is another's, and ends."""
-    monkeypatch.setattr(drain_operations, "LOCK_S", 0.3)
+    monkeypatch.setattr(vm_hold, "LOCK_S", 0.3)
     evacuation = await dies_in_the_middle(world)
     world.supervisor().ensure(evacuation)
     await world.ended(evacuation.evacuation_id)
@@ -338,6 +424,150 @@ async def test_r22_a_host_that_reboots_in_the_middle_runs_it_again_and_is_draine
     assert [each[:2] for each in world.agent.admitted] == [("h1", vm_uuid(1))]
     assert source.domains == {}
     assert len(world.running_on(1)) == 1
+
+
+async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world: World) -> None:
+    """Nobody is left who could have the VM: it is started at home, and drained on to the third host."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source.leaving[vm_uuid(1)].cancel()
+    world.fake(target).unreachable = True
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.migrate_s = 0.0
+    await world.evacuate(target)
+
+    record = await world.ended(D)
+
+    [left] = {"h2", "h3"} - {target}
+    assert record.state is EvacuationState.SUCCEEDED
+    assert source.started == [vm_uuid(1)]
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
+
+
+async def reboots_while_its_target_has_it_paused(world: World, *, incoming: bool) -> str:
+    """h1 reboots while vm1 is on its way, or has just arrived; returns where."""
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    await until(lambda: vm_uuid(1) not in source.leaving)
+    world.fake(target).domains[vm_uuid(1)] = VmState.PAUSED
+    world.fake(target).incoming |= {vm_uuid(1)} if incoming else set()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable, source.migrate_s = False, 0.0
+    return target
+
+
+async def test_r22_what_a_host_was_sending_when_it_rebooted_is_dropped_at_the_target(world: World) -> None:
+    """Nobody sends the rest, whatever libvirt there waits for: the VM starts at home, and is sent again."""
+    await furnish(world, seen(1))
+
+    await reboots_while_its_target_has_it_paused(world, incoming=True)
+
+    assert (await world.ended(D)).state is EvacuationState.SUCCEEDED
+    assert world.fake("h1").started == [vm_uuid(1)]
+    assert len(world.running_on(1)) == 1 and world.running_on(1) != ["h1"]
+
+
+async def test_r22_a_paused_vm_that_had_arrived_when_its_host_rebooted(world: World) -> None:
+    """It is the target's, paused as its user had left it; its old host starts nothing."""
+    await furnish(world, seen(1, state=VmState.PAUSED, reason="user"))
+
+    target = await reboots_while_its_target_has_it_paused(world, incoming=False)
+
+    assert (await world.ended(D)).state is EvacuationState.SUCCEEDED
+    assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == target
+    assert world.fake(target).domains == {vm_uuid(1): VmState.PAUSED}
+    assert world.fake("h1").started == []
+
+
+async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: World) -> None:
+    """Its host's agent has no lease yet: the domain waits there paused. It is not taken for a VM that stayed, and is let run."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    world.agent.refuses["h1"] = "LEASE_EXPIRED"
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable = False
+    await until(lambda: source.domains[vm_uuid(1)] is VmState.PAUSED)
+    await world.vms(seen(1, state=VmState.AWAITING_ADMISSION))
+    source.migrate_s = 0.0
+    del world.agent.refuses["h1"]
+    await until(lambda: world.running_on(1) == ["h1"])
+    await world.vms(seen(1))
+
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert world.running_on(1) in (["h2"], ["h3"])
+
+
+async def test_r22_a_start_at_home_whose_storage_is_locked_is_not_tried_again(world: World) -> None:
+    """Somebody runs it, whatever both hosts say: it is FAILED with an alarm, and nobody is asked twice (design 5.4)."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    source.locked.add("*")
+    world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
+    source.unreachable = False
+
+    record = await world.ended(D)
+
+    alarms = [event.detail for event in await world.store.events.read(C, 0) if event.kind == "alarm"]
+    entry = (await world.entries(D))["vm1"]
+    assert record.state is EvacuationState.FAILED
+    assert (entry.outcome, entry.reason) == (VmOutcome.FAILED, VmReason.SOURCE_STILL_RUNNING)
+    assert [alarm["reason"] for alarm in alarms] == ["SOURCE_STILL_RUNNING"]
+
+
+async def test_r22_a_vm_that_had_left_for_a_host_that_died_before_anyone_saw_it(world: World) -> None:
+    """No evacuator and no agent of the target lived when it arrived: its own host says that it left, and its target is dead."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    first = world.supervisor()
+    first.ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    for task in list(first._tasks.values()):
+        task.cancel()
+    await first.drain()
+    source.leaving[vm_uuid(1)].cancel()
+    world.fake(target).unreachable = True
+    source.domains.clear()
+    gone = VmObservation(vm_id=vm_uuid(1), name="vm1", state=VmState.ABSENT, state_reason="migrated")
+    await world.vms(gone)
+    source.migrate_s = 0.0
+    await world.evacuate(target)
+
+    world.supervisor().ensure(await world.store.evacuations.get(C, D))
+    await until(lambda: world.running_on(1) == ["h1"])
+    await world.vms(seen(1))
+    record = await world.ended(D)
+
+    [left] = {"h2", "h3"} - {target}
+    assert record.state is EvacuationState.SUCCEEDED
+    assert source.started == [vm_uuid(1)]
+    assert world.fake(left).domains == {vm_uuid(1): VmState.RUNNING}
 
 
 async def test_r22_a_runner_that_was_superseded_locks_nothing(world: World) -> None:

@@ -68,3 +68,19 @@ def test_dropped_vms_get_no_slot() -> None:
     assert queue.drop("a") == ["2", "1"]
     assert queue.take() == ["3"]
     assert queue.drop_all() == []
+
+
+def test_what_has_begun_already_holds_a_slot() -> None:
+    """Beside the limits: it is not asked whether one is free, and nobody else gets it before it is given back."""
+    queue = StartQueue(2, 2)
+    for vm_id in "abc":
+        queue.hold(vm_id, "h2")
+    queue.hold("a", "h2")
+    queue.put("d", "h3", 0)
+    assert queue.take() == []
+
+    queue.give_back("a")
+    assert queue.take() == []
+    queue.give_back("b")
+
+    assert queue.take() == ["d"]

@@ -73,6 +73,20 @@ async def test_s14_every_way_to_end_a_drain(store: Store, way: str) -> None:
     assert not (await store.hosts.get(C, "h1")).in_maintenance
 
 
+async def test_s14_a_drain_that_has_ended_is_not_the_hosts_next_one(store: Store) -> None:
+    """CancelEvacuation of an old drain: the one under way goes on, and the host stays out of service."""
+    await draining(store)
+    await store.evacuations.advance(C, D, RUNNER, EvacuationState.PARTIALLY_FAILED)
+    await store.hosts.drain(C, "h1", E, False, None)
+
+    old = await store.evacuations.request_cancel(C, D, "too late")
+
+    host = await store.hosts.get(C, "h1")
+    assert (old.state, old.cancel_requested) == (EvacuationState.PARTIALLY_FAILED, False)
+    assert not (await store.evacuations.get(C, E)).cancel_requested
+    assert (host.drain_id, host.in_maintenance) == (E, True)
+
+
 @pytest.mark.parametrize("before", [True, False])
 async def test_s14_maintenance_that_was_asked_for_outlasts_a_cancelled_drain(store: Store, before: bool) -> None:
     """Before the drain, or in the middle of it."""

@@ -12,8 +12,7 @@ from vmha.errors import Aborted, NotFound
 from vmha.facts import VmFacts
 from vmha.model import EvacuationState, ProofKind, VmState
 from vmha.store import Store
-from vmha.store.codec import MIGRATED_AWAY
-from vmha.store.records import ObserveResult, VmObservation
+from vmha.store.records import MIGRATED_AWAY, ObserveResult, VmObservation
 
 RUNNING, PAUSED, SHUTOFF, ABSENT, CRASHED = VmState.RUNNING, VmState.PAUSED, VmState.SHUTOFF, VmState.ABSENT, VmState.CRASHED
 

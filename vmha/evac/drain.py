@@ -2,7 +2,8 @@
 
 Invariants, whatever the order of events and wherever a crash falls:
 - a VM that may be on its way to a target has no other one, and is not stopped, before both hosts were looked at;
-- at most `parallel` VMs move at a time, `parallel_per_target` to one host; a VM waits for none of lower priority;
+- at most `parallel` VMs begin to move at a time, `parallel_per_target` to one host, beside none that the host still sends for the
+  runner before; a VM waits for none of lower priority;
 - each VM gets exactly one outcome. What cannot move is FAILED with its reason and runs on, or is stopped if that was asked for;
 - while the host is away nothing begins: the drain waits for it, however long.
 
@@ -11,15 +12,14 @@ Invariants, whatever the order of events and wherever a crash falls:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
+from vmha.evac.machine import Machine, final_state
 from vmha.evac.reasons import VmReason
-from vmha.evac.startqueue import StartQueue
 from vmha.evac.vmwork import BACKOFF_S, NOT_ANSWERING_S, Phase
 from vmha.model import EvacuationState, VmOutcome, VmStep
 from vmha.store.records import VmEntry
@@ -35,7 +35,8 @@ GIVE_UP_S: Final = 60.0
 PATIENCE_S: Final = 300.0
 """How long it may wait for somebody else's work on it, as a live migration."""
 OTHERS_WORK: Final = frozenset({VmReason.VM_MIGRATING, VmReason.VM_LOCKED, VmReason.VM_BUSY, VmReason.VM_NOT_RUNNING})
-ABORT_AGAIN_S: Final = 30.0
+ABORT_AGAIN_S: Final = 5.0
+"""An abort may find no job yet, or a libvirt that hangs: it is said again while the VM may be on its way."""
 WAITS_FOR_EVER: Final = frozenset({VmReason.SAFE_MODE, VmReason.HOST_AWAY})
 """What is nobody's fault and nobody's choice: it is over when the cluster is whole again."""
 
@@ -52,7 +53,13 @@ class DrainLimits:
 
 @dataclass(slots=True)
 class Move:
-    """One VM. `waits_since`: since when nothing could be done for it; `abort_at`: when its migration has taken too long."""
+    """One VM.
+
+    Attributes:
+        waits_since: Since when nothing could be done for it.
+        unreached_since: Since when no target that was tried could be reached.
+        abort_at: When its migration is aborted, next.
+    """
 
     entry: VmEntry
     priority: int
@@ -62,6 +69,7 @@ class Move:
     failures: int = 0
     retry_at: float = 0.0
     waits_since: float | None = None
+    unreached_since: float | None = None
     abort_at: float | None = None
 
     @property
@@ -70,58 +78,43 @@ class Move:
         return self.entry.step is VmStep.MIGRATING
 
 
-class Drain:
-    """The state machine. The first event is Restored; `ended` is set with the last AdvanceState."""
+class Drain(Machine[fx.DrainEffect]):
+    """The state machine of a drain."""
 
     def __init__(self, limits: DrainLimits) -> None:
+        super().__init__(EvacuationState.PLANNING, limits.parallel, limits.parallel_per_target)
         self._limits = limits
-        self._state = EvacuationState.PLANNING
         self._moves: dict[str, Move] = {}
-        self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
-        self._not_answering: dict[str, float] = {}
-        self._restored = self._looking = self._planning = self._present = self._stop = self._cancelling = self._empty = False
+        self._looking = self._present = self._stop = self._empty = False
         self._away = ("", "")
         self._look_at = self._plan_at = 0.0
-        self.ended = False
-
-    @property
-    def state(self) -> EvacuationState:
-        """Where the drain stands."""
-        return self._state
 
     def entries(self) -> list[VmEntry]:
         """The journal as the machine sees it."""
         return [move.entry for move in self._moves.values()]
 
-    def event(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
-        """Takes an event in; returns what to do, in order."""
-        if self.ended:
-            return []
-        if isinstance(x, ev.Restored) == self._restored:
-            raise ValueError(f"{type(x).__name__} out of order")
+    def _on(self, x: ev.Event, now: float) -> list[fx.DrainEffect]:
         match x:
             case ev.Restored():
-                out = self._on_restored(x, now)
+                return self._on_restored(x, now)
             case ev.HostLooked():
-                out = self._on_looked(x, now)
+                return self._on_looked(x, now)
             case ev.PlanMade():
-                out = self._on_plan(x, now)
+                return self._on_plan(x, now)
             case ev.CancelRequested():
-                out = self._on_cancel()
+                return self._on_cancel(now)
             case ev.MigrationBegun(entry=entry):
                 move = self._busy(entry.vm_id, x)
                 move.entry, move.abort_at = entry, now + self._limits.migrate_timeout_s
-                out = [fx.AbortMigration(entry=entry)] if self._cancelling else []
-            case _:
-                out = self._on_vm(x, now)
-        return out + self._progress(now)
+                return [self._abort(move, now)] if self._cancelling else []
+        return self._on_vm(x, now)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do; None when only an event can help."""
         if self.ended or not self._restored:
             return None
         times = [move.retry_at for move in self._in(Phase.WAITING)]
-        times += [move.abort_at for move in self._in(Phase.BUSY) if move.abort_at is not None]
+        times += [move.abort_at for move in self._moves.values() if move.is_on_its_way and move.abort_at is not None]
         if not self._looking:
             times.append(self._look_at)
         if not self._planning and self._may_plan and any(self._in(Phase.PENDING)):
@@ -137,9 +130,8 @@ class Drain:
             self._looking = True
             out.append(fx.LookAtHost())
         for move in self._moves.values():
-            if move.abort_at is not None and now >= move.abort_at:
-                move.abort_at = now + ABORT_AGAIN_S
-                out.append(fx.AbortMigration(entry=move.entry))
+            if move.is_on_its_way and move.abort_at is not None and now >= move.abort_at:
+                out.append(self._abort(move, now))
             if move.phase is Phase.WAITING and now >= move.retry_at:
                 if move.is_on_its_way:
                     out.append(self._run(move, fx.InspectMigration(entry=move.entry)))
@@ -150,19 +142,19 @@ class Drain:
     # The drain.
 
     def _on_restored(self, x: ev.Restored, now: float) -> list[fx.DrainEffect]:
-        self._restored, self._state = True, x.record.state
-        self._cancelling, self.ended = x.record.cancel_requested, x.record.state.is_terminal
+        self._take_up(x)
         self._look_at = self._plan_at = now
         for entry in x.entries:
             self._add(entry, x.priorities.get(entry.vm_id, 0), now)
         if self.ended:
             return []
-        return [*(self._aborts() if self._cancelling else ()), *self.tick(now)]
+        return [*(self._aborts(now) if self._cancelling else ()), *self.tick(now)]
 
     def _add(self, entry: VmEntry, priority: int, now: float) -> Move:
         move = self._moves[entry.vm_id] = Move(entry=entry, priority=priority, phase=Phase.DONE, retry_at=now)
         if entry.step is VmStep.MIGRATING:
             move.phase, move.abort_at = Phase.WAITING, now + self._limits.migrate_timeout_s
+            self._queue.hold(entry.vm_id, entry.target_host_id)
         elif entry.step is not VmStep.SETTLED:
             move.phase = Phase.PENDING if entry.outcome is VmOutcome.PENDING else Phase.UNPLACED
         return move
@@ -174,14 +166,19 @@ class Drain:
         self._present, self._stop, self._away = x.present, x.stop_vms, (x.reason, x.message)
         return []
 
-    def _on_cancel(self) -> list[fx.DrainEffect]:
+    def _on_cancel(self, now: float) -> list[fx.DrainEffect]:
         if self._cancelling:
             return []
         self._cancelling = True
-        return self._aborts()
+        stopping = [move for move in self._in(Phase.BUSY) if move.busy_with is fx.StopVm]
+        return [*self._aborts(now), *(fx.SpareVm(entry=move.entry) for move in stopping)]
 
-    def _aborts(self) -> list[fx.DrainEffect]:
-        return [fx.AbortMigration(entry=move.entry) for move in self._moves.values() if move.is_on_its_way]
+    def _aborts(self, now: float) -> list[fx.AbortMigration]:
+        return [self._abort(move, now) for move in self._moves.values() if move.is_on_its_way]
+
+    def _abort(self, move: Move, now: float) -> fx.AbortMigration:
+        move.abort_at = now + ABORT_AGAIN_S
+        return fx.AbortMigration(entry=move.entry)
 
     def _on_plan(self, x: ev.PlanMade, now: float) -> list[fx.DrainEffect]:
         if not self._planning:
@@ -205,8 +202,7 @@ class Drain:
         if move.entry.step is VmStep.SETTLED:
             self._to(move, Phase.DONE)
         elif vm_id in x.stops:
-            move.target = ""  # a target of its own to the queue
-            self._to(move, Phase.READY)
+            self._stop_instead(move)
         elif vm_id in x.targets:
             move.target = x.targets[vm_id]
             self._to(move, Phase.READY)
@@ -238,6 +234,7 @@ class Drain:
             case ev.MigrationUnderWay():
                 move.retry_at = now + UNDER_WAY_S
                 self._to(move, Phase.WAITING)
+                self._queue.hold(move.entry.vm_id, move.entry.target_host_id)
             case _:
                 return list(self._on_setback(move, x, now))
         return []
@@ -259,15 +256,29 @@ class Drain:
 
     def _on_refused(self, move: Move, reason: str, message: str, now: float) -> fx.DrainEffect:
         target, attempts = move.entry.target_host_id, move.entry.attempts
+        since = move.unreached_since
+        move.unreached_since = None
         if reason == VmReason.TARGET_UNREACHABLE:
             self._not_answering[target] = now + NOT_ANSWERING_S
+            move.unreached_since = now if since is None else since
         elif reason != VmReason.HOST_RETURNED and target not in attempts:
             attempts = (*attempts, target)
         move.entry = replace(move.entry, step=VmStep.PLANNED, reason=reason, message=message, attempts=attempts)
-        if len(attempts) >= TRIES and not self._stop:
+        cut_off = move.unreached_since is not None and now - move.unreached_since >= GIVE_UP_S
+        if (cut_off or len(attempts) >= TRIES) and not self._stop:
             return self._settle(move, VmOutcome.FAILED, reason, message)
-        self._to(move, Phase.UNPLACED)
+        if cut_off:
+            self._stop_instead(move)
+        elif reason == VmReason.HOST_RETURNED:
+            move.retry_at = now + LOOK_S  # it is planned for by its record, which may not know yet that it is down
+            self._to(move, Phase.WAITING)
+        else:
+            self._to(move, Phase.UNPLACED)
         return fx.JournalVm(entry=move.entry)
+
+    def _stop_instead(self, move: Move) -> None:
+        move.target = ""  # one of its own to the queue
+        self._to(move, Phase.READY)
 
     def _hold(self, move: Move, reason: str, message: str, now: float) -> Iterator[fx.DrainEffect]:
         """Somebody else has it, or the cluster is not whole: nothing of it is on its way because of this drain."""
@@ -297,8 +308,7 @@ class Drain:
         move.waits_since = now if move.waits_since is None else move.waits_since
         patience_s = PATIENCE_S if entry.reason in OTHERS_WORK else GIVE_UP_S
         if now - move.waits_since >= patience_s and self._stop and entry.reason not in OTHERS_WORK:
-            move.target = ""
-            self._to(move, Phase.READY)
+            self._stop_instead(move)
         elif now - move.waits_since >= patience_s:
             yield self._settle(move, VmOutcome.FAILED, entry.reason, f"for {patience_s:g} s: {entry.message}")
 
@@ -353,9 +363,8 @@ class Drain:
         all_done = all(move.phase is Phase.DONE for move in self._moves.values())
         if unplaced or (all_done and not self._empty):
             self._planning = True
-            away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
             entries = tuple(move.entry for move in unplaced)
-            yield fx.PlanDrain(entries=entries, known=frozenset(self._moves), not_answering=away)
+            yield fx.PlanDrain(entries=entries, known=frozenset(self._moves), not_answering=self._silent_hosts(now))
 
     def _drop_the_rest(self) -> Iterator[fx.DrainEffect]:
         self._queue.drop_all()
@@ -370,7 +379,7 @@ class Drain:
         if self._cancelling:
             return out if open_moves or self._planning else [*out, *self._advance(EvacuationState.CANCELLED)]
         if not open_moves and self._empty and not self._planning:
-            return [*out, *self._advance(self._final_state())]
+            return [*out, *self._advance(final_state(self.entries()))]
         if any(m.phase is Phase.BUSY or m.is_on_its_way or (self._present and m.phase is Phase.READY) for m in open_moves):
             return [*self._advance(EvacuationState.RUNNING), *out]
         if not self._present and self._away[0]:
@@ -381,15 +390,3 @@ class Drain:
                 EvacuationState.PENDING, first.reason, f"{len(open_moves)} VMs wait, the first for: {first.message}"
             )
         return out
-
-    def _final_state(self) -> EvacuationState:
-        outcomes = Counter(move.entry.outcome for move in self._moves.values())
-        if not outcomes[VmOutcome.FAILED]:
-            return EvacuationState.SUCCEEDED
-        return EvacuationState.PARTIALLY_FAILED if outcomes[VmOutcome.MOVED] else EvacuationState.FAILED
-
-    def _advance(self, state: EvacuationState, reason: str = "", message: str = "") -> list[fx.DrainEffect]:
-        if state is self._state:
-            return []
-        self._state, self.ended = state, state.is_terminal
-        return [fx.AdvanceState(state=state, reason=reason, message=message)]

@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from vmha.clock import Clock
-from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
+from vmha.errors import Aborted, NotFound, VmhaError
 from vmha.evac import drain_plan, planner
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.admission import AgentNotReached
-from vmha.evac.hypervisor import Busy, HypervisorError, NotReached, OutcomeUnknown, Refused, RemoteHypervisor, TargetNotReached
+from vmha.evac.hypervisor import Busy, HypervisorError, LockHeld, NotReached, OutcomeUnknown, Refused, TargetNotReached
 from vmha.evac.operations import HOST_AGE_S, LOOK_TIMEOUT_S, Edges, Operations
 from vmha.evac.placement import refusal
-from vmha.evac.reasons import VmReason
+from vmha.evac.reasons import AlarmReason, VmReason
+from vmha.evac.vm_hold import VmHold
 from vmha.model import HostState, VmOutcome, VmState, VmStep
-from vmha.store.records import EvacuationRecord, HostRecord, VmEntry, VmRecord
+from vmha.store.records import MIGRATED_AWAY, EvacuationRecord, HostRecord, VmEntry, VmRecord
 
-LOCK_S: Final = 15.0
-"""How long a VM stays locked after its drain went silent."""
 ABORT_S: Final = 30.0
 """How long a migration may take to end after it was aborted."""
 STOP_POLL_S: Final = 1.0
-MISSES: Final = 2
-"""Looks in vain, five seconds apart, after which a host's libvirt is not waited for."""
 PRESENT: Final = frozenset({HostState.HEALTHY, HostState.IN_MAINTENANCE, HostState.EVACUATED})
 """States of a host whose VMs can be looked at; an evacuated one has none, and its drain ends."""
 ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
-HELD: Final = {"VM_LOCKED": VmReason.VM_LOCKED, "VM_MIGRATING": VmReason.VM_MIGRATING, "SAFE_MODE": VmReason.SAFE_MODE}
 
 
 class DrainSpans(NamedTuple):
@@ -68,6 +64,8 @@ class DrainOperations(Operations):
     ) -> None:
         super().__init__(edges, drain, runner, clock, written)
         self._spans, self._tell = spans, tell
+        self._hold = VmHold(edges.store.vm_locks, self.stored, drain, runner)
+        self._spared: set[str] = set()
         self._ways = {
             fx.LookAtHost: self._look_at_host,
             fx.PlanDrain: self._plan_drain,
@@ -92,6 +90,10 @@ class DrainOperations(Operations):
             if source is not None:
                 await self._hypervisor(source).abort_migration(entry.vm_id, LOOK_TIMEOUT_S)
 
+    def spare(self, entry: VmEntry) -> None:
+        """Lets a guest that is being shut down take its time: the drain was cancelled."""
+        self._spared.add(entry.vm_id)
+
     async def _look_at_host(self, _: fx.LookAtHost) -> ev.Event:
         host = await self._host(self._evacuation.host_id, max_age_s=0.0)
         if host is None:
@@ -111,7 +113,9 @@ class DrainOperations(Operations):
             new = drain_plan.new_entries(drain, vms, operation.known)
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
             host = snapshot.hosts.get(drain.host_id)
-            if host is None:
+            if host is None or not host.in_maintenance:
+                # Whoever took it back into service has cancelled the drain; its own host may be a target now.
+                self._tell(ev.CancelRequested(reason=f"{drain.host_id} is back in service"))
                 return ev.PlanMade(entries=operation.entries)
             made = drain_plan.plan(drain, host, [*operation.entries, *new], situation)
             if new:
@@ -137,7 +141,7 @@ class DrainOperations(Operations):
         source = await self._host(self._evacuation.host_id, max_age_s=HOST_AGE_S)
         if source is None:
             raise OutcomeUnknown("the host was deleted")
-        refused = await self._take(entry, vm, target)
+        refused = await self._held_at_home(entry, source) or await self._hold.take(entry, vm, target)
         if refused is not None:
             return refused
         moving = replace(
@@ -154,12 +158,22 @@ class DrainOperations(Operations):
         self._tell(ev.MigrationBegun(entry=moving))
         return await self._send(moving, Sides(vm, source, target))
 
+    async def _held_at_home(self, entry: VmEntry, source: HostRecord) -> ev.Event | None:
+        """Somebody else's job on it, seen before it is sent: a cancel aborts whatever is on its way for this drain."""
+        reason, message = VmReason.VM_BUSY, "another job has it"
+        try:
+            if not await self._hypervisor(source).is_migrating(entry.vm_id, LOOK_TIMEOUT_S):
+                return None
+        except NotReached as error:
+            reason, message = VmReason.HOST_AWAY, str(error)
+        return ev.StartHeld(vm_id=entry.vm_id, reason=reason, message=message)
+
     async def _send(self, entry: VmEntry, sides: Sides) -> ev.Event:
         hypervisor, uri = self._hypervisor(sides.source), sides.target.config.libvirt_uri
         move = asyncio.create_task(
             hypervisor.migrate(entry.vm_id, uri, self._spans.migrate_timeout_s + ABORT_S), name=f"migration {entry.vm_id}"
         )
-        keeper = asyncio.create_task(self._keep(entry.vm_id, hypervisor), name=f"lock of {entry.vm_id}")
+        keeper = asyncio.create_task(self._hold.keep(entry.vm_id, hypervisor), name=f"lock of {entry.vm_id}")
         try:
             await asyncio.wait([move, keeper], return_when=asyncio.FIRST_COMPLETED)
             if not move.done():
@@ -175,17 +189,17 @@ class DrainOperations(Operations):
         try:
             move.result()
         except Busy as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.VM_BUSY, message=str(error))
         except NotReached as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.HOST_AWAY, message=str(error))
         except TargetNotReached as error:
-            await self._let_go(entry, looked=True)
+            await self._hold.let_go(entry, looked=True)
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=str(error))
         except Refused as error:
             return await self._where_it_is(entry, sides, str(error))
-        return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there")
+        return await self._where_it_is(entry, sides, "libvirt calls it done, and it is not there", done=True)
 
     async def _inspect_migration(self, operation: fx.InspectMigration) -> ev.Event:
         entry = operation.entry
@@ -200,36 +214,42 @@ class DrainOperations(Operations):
             raise OutcomeUnknown("one of its hosts was deleted")
         return await self._where_it_is(entry, Sides(vm, source, target), "its migration did not come to its end")
 
-    async def _where_it_is(self, entry: VmEntry, sides: Sides, why: str) -> ev.Event:
-        """Looks at both hosts; only what both say ends a migration."""
+    async def _where_it_is(self, entry: VmEntry, sides: Sides, why: str, *, done: bool = False) -> ev.Event:
+        """Looks at both hosts; only what both say ends a migration.
+
+        Args:
+            done: Its own host's libvirt has said that the target has it. If that one dies now, the VM is its evacuation's.
+        """
         here, there = self._hypervisor(sides.source), self._hypervisor(sides.target)
         if await here.is_migrating(entry.vm_id, LOOK_TIMEOUT_S):
-            with contextlib.suppress(Aborted):
-                await self.stored(lambda: self._store.vm_locks.renew(*self._id, self._runner, entry.vm_id, LOCK_S))
+            await self._hold.renew(entry.vm_id)
             return ev.MigrationUnderWay(vm_id=entry.vm_id)
         source = await here.state(entry.vm_id, LOOK_TIMEOUT_S)
         try:
             target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
-        except NotReached as error:
+        except (NotReached, OutcomeUnknown) as error:
+            if done and source is VmState.ABSENT:
+                return await self._arrived(entry, sides)
             return await self._without_the_target(entry, sides, source, error)
+        if target is VmState.PAUSED and source not in ACTIVE and sides.vm.epoch > entry.source_epoch:
+            # Its host has registered again: what had come in by then will never be whole, and libvirt there may wait for long.
+            await there.drop_incoming(entry.vm_id, LOOK_TIMEOUT_S)
+            target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
+            if target is VmState.PAUSED:
+                return await self._arrived(entry, sides)
         if source not in ACTIVE and (target is VmState.RUNNING or (target is VmState.PAUSED and source is VmState.ABSENT)):
             return await self._arrived(entry, sides)
         if target in ACTIVE:
             raise OutcomeUnknown(f"it is {source} on its host and {target} on {sides.target.host_id}")
-        await self._let_go(entry, looked=True)
-        if source in ACTIVE:
-            return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.MIGRATION_REFUSED, message=why)
-        return await self._runs_nowhere(entry, sides)
+        return await self._stayed(entry, sides, source, VmReason.MIGRATION_REFUSED, why)
 
-    async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: NotReached) -> ev.Event:
+    async def _without_the_target(self, entry: VmEntry, sides: Sides, source: VmState, error: HypervisorError) -> ev.Event:
         """Nothing is known of the VM there: it has no other target until that host was looked at, or is proven dead."""
         vm = await self._vm(entry.vm_id)
-        dead = vm is not None and vm.moving_to != sides.target.host_id
-        if source not in ACTIVE or not dead:
+        if vm is None or vm.moving_to == sides.target.host_id:
             raise OutcomeUnknown(f"{sides.target.host_id} cannot be looked at: {error}") from error
-        await self._let_go(entry, looked=True)
-        message = f"{sides.target.host_id} is proven dead; it runs on where it was"
-        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.TARGET_UNREACHABLE, message=message)
+        why = f"{sides.target.host_id} is proven dead; it runs on where it was"
+        return await self._stayed(entry, sides, source, VmReason.TARGET_UNREACHABLE, why)
 
     async def _arrived(self, entry: VmEntry, sides: Sides) -> ev.Event:
         vm, target = sides.vm, sides.target
@@ -248,29 +268,59 @@ class DrainOperations(Operations):
         await self.journal(done)
         return ev.VmMigrated(entry=done)
 
-    async def _runs_nowhere(self, entry: VmEntry, sides: Sides) -> ev.Event:
-        """Its host went down in the middle, or its user stopped it. A host that is back was not told to start it (R22)."""
+    async def _stayed(self, entry: VmEntry, sides: Sides, source: VmState, reason: VmReason, why: str) -> ev.Event:
+        """Nothing of it is at the target, nor on its way. Where its host went down in the middle it does not run there either."""
+        await self._hold.let_go(entry, looked=True)
         # Read after the word on its way was taken back: a host that registers from now on is told to start it.
         vm = await self._vm(entry.vm_id)
-        returned = vm is not None and vm.epoch > entry.source_epoch and drain_plan.left(self._evacuation, vm) is None
-        if vm is None or not returned or vm.desired_state is not VmState.RUNNING:
+        # Paused, and neither running nor paused when its agent last spoke: it may be a start that waits for admission.
+        down = source not in ACTIVE or (source is VmState.PAUSED and vm is not None and vm.state not in ACTIVE)
+        own = await self._own_again(entry, vm, sides, source) if vm is not None and down else None
+        if own is None and source in ACTIVE:
+            return ev.MigrationRefused(vm_id=entry.vm_id, reason=reason, message=why)
+        if own is None:
             message = "it runs on neither host; its own host's agent is to say what became of it"
             return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
-        held = await self._take(entry, vm, None)
+        try:
+            await self._start_at_home(entry, own, sides.source)
+        except LockHeld as error:
+            return await self._runs_somewhere(entry, str(error))
+        message = f"it went down in the middle; {own.owner_host_id} runs it again"
+        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
+
+    async def _own_again(self, entry: VmEntry, vm: VmRecord, sides: Sides, source: VmState) -> VmRecord | None:
+        """The VM under the epoch in which its own host is to start it; None when it is not, or was told to already (R22)."""
+        if drain_plan.left(self._evacuation, vm) is not None or vm.desired_state is not VmState.RUNNING:
+            return None
+        if vm.epoch > entry.source_epoch:
+            return vm  # it has registered since, and was not told to start what might have arrived
+        target_died = (vm.seen_on, vm.seen_state) == (sides.target.host_id, VmState.ABSENT)
+        if source is not VmState.ABSENT or vm.reason != MIGRATED_AWAY or not target_died:
+            return None
+        # Its host saw it leave, and where it went is proven dead: both that could have it have not (R22).
+        key = (vm.vm_id, vm.owner_host_id, vm.owner_host_id, vm.owner_incarnation, vm.epoch)
+        return await self.stored(lambda: self._store.vms.move(self._evacuation.cluster_id, *key))
+
+    async def _start_at_home(self, entry: VmEntry, vm: VmRecord, source: HostRecord) -> None:
+        held = await self._hold.take(entry, vm, None)
         if held is not None:
             raise OutcomeUnknown(f"it cannot be started on its own host now: {getattr(held, 'message', '')}")
         own = replace(entry, target_host_id=vm.owner_host_id, target_incarnation=vm.owner_incarnation, epoch=vm.epoch)
         try:
-            await self._hypervisor(sides.source).start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
-            await self._edges.admission.admit(sides.source, self._evacuation, own, self._start_timeout_s)
-        except AgentNotReached as error:
+            await self._hypervisor(source).start_paused(entry.vm_id, vm.domain_xml, self._start_timeout_s)
+            await self._edges.admission.admit(source, self._evacuation, own, self._start_timeout_s)
+        except (AgentNotReached, VmhaError) as error:
             raise OutcomeUnknown(f"its own host does not start it: {error}") from error
-        except VmhaError as error:
-            raise OutcomeUnknown(f"its own host does not start it: {error.message}") from error
         finally:
-            await self._let_go(entry, looked=True)
-        message = f"{vm.owner_host_id} went down in the middle and came back; it runs there again"
-        return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
+            await self._hold.let_go(entry, looked=True)
+
+    async def _runs_somewhere(self, entry: VmEntry, message: str) -> ev.Event:
+        """Its storage says so, whatever both hosts say: nothing more is tried (design 5.4)."""
+        lost = replace(
+            entry, step=VmStep.SETTLED, outcome=VmOutcome.FAILED, reason=VmReason.SOURCE_STILL_RUNNING, message=message
+        )
+        await self.journal(lost, AlarmReason.SOURCE_STILL_RUNNING.value)
+        return ev.ClaimLost(vm_id=entry.vm_id, outcome=lost.outcome, reason=lost.reason, message=message)
 
     # Stopping one.
 
@@ -282,79 +332,28 @@ class DrainOperations(Operations):
             return gone or ev.OutcomeUnknown(vm_id=entry.vm_id, message="no record")
         if source is None:
             raise OutcomeUnknown("the host was deleted")
-        refused = await self._take(entry, vm, None)
+        refused = await self._hold.take(entry, vm, None)
         if refused is not None:
             return refused
         hypervisor, until = self._hypervisor(source), self._clock.now() + self._spans.stop_grace_s
-        async with self._holding(entry.vm_id, hypervisor):
+        async with self._hold.kept(entry.vm_id, hypervisor):
             try:
                 await hypervisor.shut_down(entry.vm_id, LOOK_TIMEOUT_S)
-                while await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S) in ACTIVE and self._clock.now() < until:  # noqa: ASYNC110 - a guest tells nobody
+                while (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE and self._clock.now() < until:
+                    if entry.vm_id in self._spared:
+                        message = f"it was asked to shut down, and is {left}"
+                        return ev.StartHeld(vm_id=entry.vm_id, reason=VmReason.DRAIN_CANCELLED, message=message)
                     await asyncio.sleep(STOP_POLL_S)
                 await hypervisor.stop(entry.vm_id, self._start_timeout_s)
                 if (left := await hypervisor.state(entry.vm_id, LOOK_TIMEOUT_S)) in ACTIVE:
                     return ev.StopRefused(vm_id=entry.vm_id, message=f"it is {left} after it was ended")
             finally:
-                await self._let_go(entry, looked=True)
+                await self._hold.let_go(entry, looked=True)
         message = f"it was stopped, for it could not be moved: {entry.message}"
         done = replace(entry, step=VmStep.SETTLED, outcome=VmOutcome.SKIPPED, reason=VmReason.VM_STOPPED, message=message)
         await self.journal(done)
         return ev.VmStopped(entry=done)
 
-    # The lock.
-
     def _gone(self, entry: VmEntry, vm: VmRecord | None) -> ev.ClaimLost | None:
         said = drain_plan.left(self._evacuation, vm)
         return said and ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=said[0], message=said[1])
-
-    async def _take(self, entry: VmEntry, vm: VmRecord, target: HostRecord | None) -> ev.Event | None:
-        """Locks it. Answers why that cannot be; None when it is this drain's."""
-        going: Any = (target.host_id, target.incarnation) if target else ()
-        try:
-            await self.stored(lambda: self._store.vm_locks.take(*self._id, self._runner, vm, LOCK_S, *going))
-        except (Aborted, Unavailable) as error:
-            return self._not_taken(entry, error, target)
-        except NotFound as error:
-            message = error.message
-            return ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=VmReason.VM_DELETED, message=message)
-        return None
-
-    def _not_taken(self, entry: VmEntry, error: Aborted | Unavailable, target: HostRecord | None) -> ev.Event:
-        vm_id, message = entry.vm_id, error.message
-        if error.reason in HELD:
-            return ev.StartHeld(vm_id=vm_id, reason=HELD[error.reason], message=message)
-        at_target = target is not None and error.metadata.get("host_id") == target.host_id
-        if error.reason == "CONFIG_UNCONFIRMED" or (error.reason == "STALE_INCARNATION" and at_target):
-            return ev.TargetLost(vm_id=vm_id, message=message)
-        if error.reason in {"STALE_INCARNATION", "STALE_VM_EPOCH"}:
-            return ev.StartHeld(vm_id=vm_id, reason=VmReason.HOST_AWAY, message=message)
-        raise error
-
-    async def _let_go(self, entry: VmEntry, *, looked: bool) -> None:
-        await self.stored(lambda: self._store.vm_locks.release(*self._id, self._runner, entry.vm_id, looked=looked))
-
-    @contextlib.asynccontextmanager
-    async def _holding(self, vm_id: str, hypervisor: RemoteHypervisor) -> AsyncIterator[None]:
-        """Keeps the lock while something takes long."""
-        keeper = asyncio.create_task(self._keep(vm_id, hypervisor), name=f"lock of {vm_id}")
-        try:
-            yield
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-
-    async def _keep(self, vm_id: str, hypervisor: RemoteHypervisor) -> None:
-        """Holds the lock; returns when there is nothing more to wait for: the VM is another's, or its host's libvirt is gone."""
-        misses = 0
-        while misses < MISSES:
-            await asyncio.sleep(LOCK_S / 3)
-            try:
-                await self._store.vm_locks.renew(*self._id, self._runner, vm_id, LOCK_S)
-                await hypervisor.is_migrating(vm_id, LOOK_TIMEOUT_S)
-                misses = 0
-            except Aborted:
-                return
-            except Unavailable:
-                continue
-            except HypervisorError:
-                misses += 1

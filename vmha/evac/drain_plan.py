@@ -38,6 +38,24 @@ def new_entries(drain: EvacuationRecord, vms: Sequence[VmRecord], known: frozens
     return [entry for entry in planner.first_entries(drain, vms) if entry.vm_id not in known]
 
 
+def resumed(drain: EvacuationRecord, entries: Sequence[VmEntry], vms: Sequence[VmRecord]) -> list[VmEntry]:
+    """The journal as its next runner has to take it: a VM's own record may know more than its entry.
+
+    The word where a VM goes is written first. A runner that was killed before it had journaled the step leaves that word behind,
+    and it ends by a look at both hosts only, as for any VM that may be on its way.
+    """
+    going = {vm.vm_id: vm for vm in vms if vm.moving_to and vm.moving_by == drain.evacuation_id}
+    return [_on_its_way(entry, going[entry.vm_id]) if entry.vm_id in going else entry for entry in entries]
+
+
+def _on_its_way(entry: VmEntry, vm: VmRecord) -> VmEntry:
+    if entry.step in {VmStep.MIGRATING, VmStep.SETTLED}:
+        return entry
+    going = replace(entry, target_host_id=vm.moving_to, target_incarnation=vm.moving_incarnation, source_epoch=vm.epoch)
+    message = f"may be on its way to {vm.moving_to}"
+    return replace(going, step=VmStep.MIGRATING, outcome=VmOutcome.OPEN, reason="", message=message)
+
+
 def plan(drain: EvacuationRecord, host: HostRecord, entries: Sequence[VmEntry], situation: planner.Situation) -> PlanMade:
     """Gives each entry a target, an outcome, PENDING, or its place among those that are stopped."""
     return explained(drain, host, entries, situation)[0]

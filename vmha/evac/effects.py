@@ -127,7 +127,7 @@ class PlanDrain:
 class MigrateVm:
     """Lock it, write down where it goes, migrate it live. MigrationBegun comes on the way.
 
-    -> VmMigrated, MigrationRefused, StartHeld, TargetLost, OutcomeUnknown, ClaimLost.
+    -> VmMigrated, MigrationUnderWay, MigrationRefused, StartHeld, TargetLost, OutcomeUnknown, ClaimLost.
     """
 
     entry: VmEntry
@@ -149,6 +149,13 @@ class AbortMigration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpareVm:
+    """Do not end by force what is being shut down. Answers nothing: StopVm comes to its end."""
+
+    entry: VmEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopVm:
     """Shut it down, with force after a while. -> VmStopped, StopRefused, StartHeld, OutcomeUnknown, ClaimLost."""
 
@@ -158,7 +165,7 @@ class StopVm:
 Operation = ProveDeath | MakePlan | ClaimVm | StartVm | AdmitVm | VerifyVm | InspectVm | WithdrawVm
 Effect = Prepare | StopProving | AdvanceState | JournalVm | Operation
 DrainOperation = LookAtHost | PlanDrain | MigrateVm | InspectMigration | StopVm
-DrainEffect = AbortMigration | AdvanceState | JournalVm | DrainOperation
+DrainEffect = AbortMigration | SpareVm | AdvanceState | JournalVm | DrainOperation
 AnyOperation = Operation | DrainOperation
 AnyEffect = Effect | DrainEffect
 
@@ -172,11 +179,12 @@ ANSWERS: Mapping[type, frozenset[type]] = {
 }
 """The machine's table: what may come back of each operation on a VM."""
 
+_ENDS_OF_A_MIGRATION = frozenset(
+    {ev.VmMigrated, ev.MigrationUnderWay, ev.MigrationRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}
+)
 DRAIN_ANSWERS: Mapping[type, frozenset[type]] = {
-    MigrateVm: frozenset({ev.VmMigrated, ev.MigrationRefused, ev.StartHeld, ev.TargetLost, ev.OutcomeUnknown, ev.ClaimLost}),
-    InspectMigration: frozenset(
-        {ev.VmMigrated, ev.MigrationUnderWay, ev.MigrationRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}
-    ),
+    MigrateVm: _ENDS_OF_A_MIGRATION | {ev.TargetLost},
+    InspectMigration: _ENDS_OF_A_MIGRATION,
     StopVm: frozenset({ev.VmStopped, ev.StopRefused, ev.StartHeld, ev.OutcomeUnknown, ev.ClaimLost}),
 }
 """The same of a drain's machine."""

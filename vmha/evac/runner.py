@@ -6,14 +6,15 @@ A run may end anywhere, by a crash, a lost lock or a store that is away: the jou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from vmha.clock import Clock
 from vmha.errors import NotFound, Unavailable
+from vmha.evac import drain_plan
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
 from vmha.evac.drain import Drain, DrainLimits
@@ -50,27 +51,6 @@ class RunnerSettings:
     drain_s: float = 10.0
     migrate_timeout_s: float = 600.0
     stop_grace_s: float = 60.0
-
-
-class Machine(Protocol):
-    """What decides: `Workflow` or `Drain`."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing follows."""
-        ...
-
-    def event(self, x: ev.Event, now: float) -> Sequence[fx.AnyEffect]:
-        """Takes an event in."""
-        ...
-
-    def deadline(self) -> float | None:
-        """When `tick` has something to do."""
-        ...
-
-    def tick(self, now: float) -> Sequence[fx.AnyEffect]:
-        """Does what is due."""
-        ...
 
 
 class Runner:
@@ -135,7 +115,7 @@ class Runner:
         self._draining.set()
         self._put(None)
 
-    def _machine(self, config: ClusterConfig) -> Machine:
+    def _machine(self, config: ClusterConfig) -> Workflow | Drain:
         settings = self._settings
         if self._record.kind is EvacuationKind.DRAIN:
             return Drain(
@@ -155,12 +135,14 @@ class Runner:
             )
         )
 
-    async def _restore(self) -> Machine:
+    async def _restore(self) -> Workflow | Drain:
         store, cluster_id = self._edges.store, self._record.cluster_id
         cluster = await self._operations.stored(lambda: store.clusters.get(cluster_id))
         record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
         entries = await self._operations.stored(lambda: store.evacuations.entries(*self._id))
         vms = await self._operations.stored(lambda: store.vms.list(cluster_id)) if entries else []
+        if record.kind is EvacuationKind.DRAIN:
+            entries = drain_plan.resumed(record, entries, vms)
         machine = self._machine(cluster.config)
         priorities = {vm.vm_id: vm.facts.priority for vm in vms}
         if entries:
@@ -168,7 +150,7 @@ class Runner:
         self._put(ev.Restored(record=record, entries=tuple(entries), priorities=priorities))
         return machine
 
-    async def _work(self, machine: Machine) -> bool:
+    async def _work(self, machine: Workflow | Drain) -> bool:
         while not machine.ended:
             if self._draining.is_set():
                 await self._finish_steps()
@@ -207,6 +189,9 @@ class Runner:
             case fx.AbortMigration(entry=entry):
                 assert isinstance(self._operations, DrainOperations)
                 self._spawn(effect, self._operations.abort(entry))
+            case fx.SpareVm(entry=entry):
+                assert isinstance(self._operations, DrainOperations)
+                self._operations.spare(entry)
             case _:
                 self._spawn(effect, self._operate(effect))
 

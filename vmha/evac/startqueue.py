@@ -55,6 +55,12 @@ class StartQueue:
             del self._waiting[target]
         return vm_id
 
+    def hold(self, vm_id: str, target: str) -> None:
+        """Gives a slot to a VM that has begun already, be there one or not."""
+        if vm_id not in self._holders:
+            self._holders[vm_id] = target
+            self._on_target[target] += 1
+
     def give_back(self, vm_id: str) -> None:
         """Frees the slot of a VM, if it holds one."""
         target = self._holders.pop(vm_id, None)

@@ -11,16 +11,15 @@ Invariants, whatever the order of events and wherever a crash falls:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vmha.evac import effects as fx
 from vmha.evac import events as ev
+from vmha.evac.machine import Machine, final_state
 from vmha.evac.reasons import AlarmReason, VmReason
-from vmha.evac.startqueue import StartQueue
 from vmha.evac.vmwork import BACKOFF_S, NOT_ANSWERING_S, PATIENCE, Limits, Phase, VmWork
-from vmha.model import EvacuationState, ProofKind, VmOutcome, VmState, VmStep
+from vmha.model import EvacuationState, VmOutcome, VmState, VmStep
 from vmha.store.records import VmEntry
 
 OPERATOR_POLL_S = 1.0
@@ -36,35 +35,22 @@ _NEXT: dict[type, type[fx.StartVm | fx.AdmitVm | fx.VerifyVm]] = {
 """The way of a VM to which nothing happens."""
 
 
-class Workflow:
-    """The state machine. The first event is Restored; `ended` is set with the last AdvanceState."""
+class Workflow(Machine[fx.Effect]):
+    """The state machine of an evacuation."""
 
     def __init__(self, limits: Limits) -> None:
+        super().__init__(EvacuationState.VERIFYING, limits.parallel, limits.parallel_per_target)
         self._limits = limits
-        self._state = EvacuationState.VERIFYING
         self._vms: dict[str, VmWork] = {}
         self._phases: dict[Phase, dict[str, VmWork]] = {phase: {} for phase in Phase}
-        self._queue = StartQueue(limits.parallel, limits.parallel_per_target)
-        self._not_answering: dict[str, float] = {}
-        self._restored = self._proving = self._offered = self._planned = self._planning = self._cancelling = False
+        self._proving = self._offered = self._planned = False
         self._fence_at = self._proof_at = self._pending_at = 0.0
-        self.ended = False
-
-    @property
-    def state(self) -> EvacuationState:
-        """Where the evacuation stands."""
-        return self._state
 
     def entries(self) -> list[VmEntry]:
         """The journal as the workflow sees it."""
         return [vm.entry for vm in self._vms.values()]
 
-    def event(self, x: ev.Event, now: float) -> list[fx.Effect]:
-        """Takes an event in; returns what to do, in order."""
-        if self.ended:
-            return []
-        if isinstance(x, ev.Restored) == self._restored:
-            raise ValueError(f"{type(x).__name__} out of order")
+    def _on(self, x: ev.Event, now: float) -> list[fx.Effect]:
         match x:
             case ev.Restored():
                 out = self._on_restored(x, now)
@@ -80,7 +66,7 @@ class Workflow:
                 out = self._on_cancel()
             case _:
                 out = self._on_vm(x, now)
-        return out + self._progress(now)
+        return out
 
     def deadline(self) -> float | None:
         """When `tick` has something to do; None when only an event can help."""
@@ -108,10 +94,7 @@ class Workflow:
     # The host's death.
 
     def _on_restored(self, x: ev.Restored, now: float) -> list[fx.Effect]:
-        self._restored = True
-        self._state = x.record.state
-        self._cancelling = x.record.cancel_requested
-        self.ended = x.record.state.is_terminal
+        self._take_up(x)
         self._pending_at = self._fence_at = self._proof_at = now
         self._planned = bool(x.entries) or x.record.state not in {*_PROVING, EvacuationState.PLANNING}
         for entry in x.entries:
@@ -121,7 +104,7 @@ class Workflow:
         if self.ended or x.record.state.is_proven:
             return []
         if self._cancelling:
-            return self._advance(EvacuationState.CANCELLED)
+            return [*self._advance(EvacuationState.CANCELLED)]
         self._proving = True
         return [fx.ProveDeath(ask_fence=True), fx.Prepare()]
 
@@ -132,11 +115,11 @@ class Workflow:
             return []  # of a climb that was dropped for a better one
         self._proving = False
         if isinstance(x, ev.ProofGiven):
-            return self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)
+            return [*self._advance(EvacuationState.PLANNING, message=x.message, proof=x.kind)]
         if now >= self._fence_at:
             self._fence_at = now + self._limits.fence_retry_s
         self._proof_at = min(self._fence_at, now + OPERATOR_POLL_S)
-        return self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)
+        return [*self._advance(EvacuationState.FENCE_PENDING, reason=x.reason, message=x.message)]
 
     def _on_offered(self, now: float) -> list[fx.Effect]:
         """A fence device may take long to fail: it is not waited for. Its answer may be on its way all the same."""
@@ -351,8 +334,7 @@ class Workflow:
         unplaced = list(self._in(phases))
         if unplaced or not self._planned:
             self._planning = True
-            away = frozenset(host_id for host_id, until in self._not_answering.items() if until > now)
-            yield fx.MakePlan(entries=tuple(vm.entry for vm in unplaced), not_answering=away)
+            yield fx.MakePlan(entries=tuple(vm.entry for vm in unplaced), not_answering=self._silent_hosts(now))
 
     def _queue_only_again(self) -> None:
         self._queue.drop_all()
@@ -378,23 +360,7 @@ class Workflow:
             first = waiting[0].entry
             message = f"{len(waiting)} VMs wait, the first for: {first.message}"
             return [*out, *self._advance(EvacuationState.PENDING, reason=first.reason, message=message)]
-        return [*out, *self._advance(self._final_state())]
+        return [*out, *self._advance(final_state(self.entries()))]
 
     def _in(self, phases: Iterable[Phase]) -> Iterator[VmWork]:
         return (vm for phase in phases for vm in self._phases[phase].values())
-
-    def _final_state(self) -> EvacuationState:
-        outcomes = Counter(vm.entry.outcome for vm in self._vms.values())
-        if not outcomes[VmOutcome.FAILED]:
-            return EvacuationState.SUCCEEDED
-        moved = outcomes[VmOutcome.MOVED] + outcomes[VmOutcome.REBUILT] + outcomes[VmOutcome.RESTARTED]
-        return EvacuationState.PARTIALLY_FAILED if moved else EvacuationState.FAILED
-
-    def _advance(
-        self, state: EvacuationState, *, reason: str = "", message: str = "", proof: ProofKind | None = None
-    ) -> list[fx.Effect]:
-        if state is self._state:
-            return []
-        self._state = state
-        self.ended = state.is_terminal
-        return [fx.AdvanceState(state=state, reason=reason, message=message, proof=proof)]

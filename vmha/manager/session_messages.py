@@ -7,7 +7,7 @@ from typing import Final
 
 from vmha.model import VmState
 from vmha.rpc.scalars import duration, enum_to_proto
-from vmha.store.records import ClusterRecord, HostRecord, SafetyConfig, VmRecord
+from vmha.store.records import MIGRATED_AWAY, ClusterRecord, HostRecord, SafetyConfig, VmRecord
 from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1 import vm_pb2
 
@@ -98,5 +98,5 @@ def ownership_updates(
 def _wanted(record: VmRecord) -> VmState:
     # Of a VM that left by a live migration nobody knows where it runs; one that another host executes, or may, runs there (R22).
     seen = record.seen_on and record.seen_state is not VmState.ABSENT
-    elsewhere = record.reason == "MIGRATED_AWAY" or seen or record.moving_to
+    elsewhere = record.reason == MIGRATED_AWAY or seen or record.moving_to
     return VmState.UNSPECIFIED if elsewhere else record.desired_state

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-import grpc
-
 from vmha.errors import PermissionDenied
-from vmha.rpc.interceptors import Context, Handler
+from vmha.rpc.interceptors import Context, Wrapper
 
 _IDENTITY: Final = re.compile(r"spiffe://[^/]+/vmha/(?:(host|operator)/([^/\s]+)|(manager|evac))\Z")
 
@@ -111,52 +109,27 @@ def check_speaker(rule: Rule, caller: Caller, message: Any) -> None:
         raise PermissionDenied("HOST_MISMATCH", text, {"caller": str(caller), "host_id": host_id})
 
 
-class Gate(grpc.aio.ServerInterceptor):
-    """Stands behind the `CallGuard`, before every handler of a server that demands certificates."""
+class Gate(Wrapper):
+    """Stands behind the `CallGuard`, on a server that demands certificates."""
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+    def _around(self, method: str, handler: Any, inner: Callable[..., Any]) -> Callable[[Any, Context], Any]:
+        def admitted(request: Any, context: Context) -> Any:
+            caller = caller_of(context.auth_context())
+            rule = check(method, caller)
+            if handler.request_streaming:
+                return request if rule.speaker is None else _checked(rule, caller, request)
+            check_speaker(rule, caller, request)
+            return request
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Return the handler of a call, wrapped; the same each time."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
-        if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, _guarded(method, handler))
-        return known[1]
+        async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with aclosing(inner(admitted(request, context), context)) as messages:
+                async for message in messages:
+                    yield message
 
+        async def call(request: Any, context: Context) -> Any:
+            return await inner(admitted(request, context), context)
 
-def _guarded(method: str, handler: Any) -> Handler:
-    kind = ("stream" if handler.request_streaming else "unary") + "_" + ("stream" if handler.response_streaming else "unary")
-    inner = getattr(handler, kind)
-
-    def admitted(request: Any, context: Context) -> Any:
-        caller = caller_of(context.auth_context())
-        rule = check(method, caller)
-        if handler.request_streaming:
-            return request if rule.speaker is None else _checked(rule, caller, request)
-        check_speaker(rule, caller, request)
-        return request
-
-    async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with aclosing(inner(admitted(request, context), context)) as messages:
-            async for message in messages:
-                yield message
-
-    async def call(request: Any, context: Context) -> Any:
-        return await inner(admitted(request, context), context)
-
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
-    outer = generate if inspect.isasyncgenfunction(inner) else call
-    wrapped: Handler = make(outer, handler.request_deserializer, handler.response_serializer)
-    return wrapped
+        return generate if inspect.isasyncgenfunction(inner) else call
 
 
 async def _checked(rule: Rule, caller: Caller, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:

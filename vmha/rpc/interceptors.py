@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Never, TypeAlias
@@ -29,11 +30,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class CallGuard(grpc.aio.ServerInterceptor):
-    """Maps errors, logs calls, bounds unary ones."""
+class Wrapper(ABC, grpc.aio.ServerInterceptor):
+    """Stands before every handler of a server; each method's handler is wrapped once."""
 
-    def __init__(self, *, unary_deadline_s: float = UNARY_DEADLINE_S) -> None:
-        self._unary_deadline_s = unary_deadline_s
+    def __init__(self) -> None:
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -41,7 +41,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a call, wrapped. Each method's handler is wrapped once."""
+        """Return the handler of a call, wrapped; the same each time."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # grpc itself answers UNIMPLEMENTED
@@ -53,14 +53,27 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> Handler:
         kind = ("stream" if handler.request_streaming else "unary") + "_" + ("stream" if handler.response_streaming else "unary")
-        inner = getattr(handler, kind)
-        if handler.response_streaming:
-            outer = self._stream(method, inner)
-        else:
-            outer = self._unary(method, inner, bounded=not handler.request_streaming)
+        outer = self._around(method, handler, getattr(handler, kind))
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         wrapped: Handler = make(outer, handler.request_deserializer, handler.response_serializer)
         return wrapped
+
+    @abstractmethod
+    def _around(self, method: str, handler: Any, inner: Callable[..., Any]) -> Callable[[Any, Context], Any]:
+        """What is called instead of `inner`, the handler's function, in the same style."""
+
+
+class CallGuard(Wrapper):
+    """Maps errors, logs calls, bounds unary ones."""
+
+    def __init__(self, *, unary_deadline_s: float = UNARY_DEADLINE_S) -> None:
+        super().__init__()
+        self._unary_deadline_s = unary_deadline_s
+
+    def _around(self, method: str, handler: Any, inner: Callable[..., Any]) -> Callable[[Any, Context], Any]:
+        if handler.response_streaming:
+            return self._stream(method, inner)
+        return self._unary(method, inner, bounded=not handler.request_streaming)
 
     def _unary(self, method: str, inner: Callable[..., Any], *, bounded: bool) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:

@@ -24,6 +24,7 @@ from vmha.manager.contact import Contact, LeaseProof, NoLeaseProof
 from vmha.manager.leader_lease import LeaderLease
 from vmha.manager.memory import ClusterMemory
 from vmha.store.scripts import Scripts
+from vmha.store.vm_locks import VmLocks
 
 Composition = Callable[[], AbstractContextManager[None]]
 Patch = tuple[type, str, Callable[[Any], Any]]
@@ -213,6 +214,13 @@ def _never_pinned(before: Any) -> Any:
     return property(lambda self: False, lambda self, value: None)
 
 
+def _locks_nothing(before: Any) -> Any:
+    async def take(self: VmLocks, *arguments: Any) -> None:
+        return None
+
+    return take
+
+
 def _of(rule: str, without: str, *patches: Patch) -> Mutant:
     return Mutant(rule=rule, without=without, patches=patches)
 
@@ -251,6 +259,7 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
             (LeaderLease, "leads", _leads_for_ever),
             (Scripts, "under", _no_term),
         ),
+        _of("DRAIN_LOCK", "a drain takes no lock on a VM, and says nowhere where it sends it", (VmLocks, "take", _locks_nothing)),
     )
 }
 """By name, as `--mutant` takes it."""

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from vmha.facts import HostFacts, VmFacts
 from vmha.model import ClusterConfig, EvacuationKind, EvacuationState, Group, HostConfig, HostState, ProofKind, VmOutcome, VmState
 from vmha.store.records import (
+    MIGRATED_AWAY,
     ClusterRecord,
     EvacuationRecord,
     HostRecord,
@@ -40,9 +41,6 @@ _read_host_config: Callable[[str], HostConfig] = lru_cache(PARSED_KEPT)(_HOST_CO
 _read_host_facts: Callable[[str], HostFacts] = lru_cache(PARSED_KEPT)(_HOST_FACTS.validate_json)
 _read_vm_facts: Callable[[str], VmFacts] = lru_cache(PARSED_KEPT)(_VM_FACTS.validate_json)
 _read_safety_config: Callable[[str], SafetyConfig] = lru_cache(PARSED_KEPT)(_SAFETY_CONFIG.validate_json)
-
-MIGRATED_AWAY = "MIGRATED_AWAY"
-"""The reason of a VM that its owner saw leave by live migration and that no host has reported since: not to be started."""
 
 
 def text(value: object) -> str:
@@ -252,6 +250,8 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         seen_state=VmState(row.get("seen_state") or "UNSPECIFIED"),
         unadmitted=row.get("unadmitted") == "1",
         moving_to=row.get("moving_to", ""),
+        moving_incarnation=_int(row, "moving_incarnation"),
+        moving_by=row.get("moving_by", ""),
     )
 
 

@@ -24,6 +24,9 @@ from vmha.model import (
     VmStep,
 )
 
+MIGRATED_AWAY = "MIGRATED_AWAY"
+"""The reason of a VM that its owner saw leave by live migration and that no host has reported since: not to be started."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyConfig:
@@ -174,7 +177,8 @@ class VmRecord:
         seen_on: Another host that said it executes it, under the registration `seen_incarnation`, in `seen_state`: a live
             migration is under way, or ended before the owner could say so (R22).
         unadmitted: Its owner has it as an evacuation created it, and the store has lost the claim: no evacuation will admit it.
-        moving_to: Where a drain is migrating it to; empty when nothing of it is on its way (R22).
+        moving_to: Where the drain `moving_by` is migrating it to, under that host's registration `moving_incarnation`; empty when
+            nothing of it is on its way (R22).
     """
 
     vm_id: str
@@ -195,6 +199,8 @@ class VmRecord:
     seen_state: VmState = VmState.UNSPECIFIED
     unadmitted: bool = False
     moving_to: str = ""
+    moving_incarnation: int = 0
+    moving_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
