@@ -106,17 +106,7 @@ class SessionDesk:
             and hello.host_id not in memory.deciding
         )
         last_stored = self._cluster.sessions.last_stored(session.host_id, session.instance_id)
-        self._inventories[session] = InventoryDesk(
-            self._parts.store,
-            memory,
-            self._cluster.sessions,
-            session,
-            done=self._stored,
-            alarms=self._cluster.alarms,
-            store_away=self._parts.store_watch.away,
-            all_told=self._cluster.safe_mode.all_told,
-            turns=self._parts.inventories,
-        )
+        self._inventories[session] = self._inventory_desk(session)
         self._cluster.sessions.open(session)
         self._store_hello(session, hello)
         welcome = self._cluster.rounds.welcome(session, last_stored, registration_required=not resumes)
@@ -279,6 +269,19 @@ class SessionDesk:
         self._inventories[session].put(message)
 
     # What follows from them
+
+    def _inventory_desk(self, session: Session) -> InventoryDesk:
+        return InventoryDesk(
+            self._parts.store,
+            self._cluster.memory,
+            self._cluster.sessions,
+            session,
+            done=self._stored,
+            alarms=self._cluster.alarms,
+            store_away=self._parts.store_watch.away,
+            all_told=self._cluster.safe_mode.all_told,
+            turns=self._parts.inventories,
+        )
 
     def _resume(self, session: Session) -> None:
         self.registration.resumed(session)
