@@ -483,6 +483,40 @@ def test_a_suspicion_of_a_former_run_that_has_lost_its_quorum_is_left_to_the_fen
     assert w.proofs(DEAD) == []
 
 
+def test_what_a_former_run_left_to_the_fence_gets_no_lease_proof() -> None:
+    """Design 4: the incident says that it has no quorum, and every later run of the manager holds itself to that."""
+    w = alone(fenced=True)
+    [confirm] = w.of(fx.ConfirmDown)
+    assert confirm.fence_decides
+
+    w = LeaseWorld(4, timers=FAST, fenced=True)
+    w.kill(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    left = ev.HostConfigured(
+        host_id=DEAD,
+        boot_id="b",
+        state=HostState.FENCE_PENDING,
+        incident_id="i1",
+        fence_decides=True,
+        has_fence=True,
+        self_fencing=True,
+    )
+    w.tell(left)
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == []
+
+
+def test_a_quorum_that_is_there_at_the_confirmation_is_said_to_be() -> None:
+    """Only what is confirmed without one is left to its fence."""
+    w = world(fenced=True)
+    w.confirm(DEAD)
+
+    [confirm] = w.of(fx.ConfirmDown)
+    assert not confirm.fence_decides and len(w.proofs(DEAD)) <= 1
+
+
 def test_a_manager_that_reaches_nobody_leaves_nobody_to_a_fence() -> None:
     """All silent at once is a mass failure, or our own: held, whatever the fence could do."""
     w = world(6, fenced=True)

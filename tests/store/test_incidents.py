@@ -35,6 +35,17 @@ async def test_confirming_makes_one_incident(store: Store) -> None:
     assert await store.incidents.suspects(C) == []
 
 
+async def test_an_incident_says_that_only_a_fence_may_prove_it(store: Store) -> None:
+    """As it was confirmed, for whoever reads it; a repeat does not change it."""
+    await cluster_of(store, C, ["h1"])
+    await suspect(store)
+    incident = await store.incidents.confirm(C, "h1", BOOT, "nobody", fence_decides=True)
+
+    assert incident is not None and incident.fence_decides
+    assert await store.incidents.confirm(C, "h1", BOOT, "again") == incident
+    assert await store.incidents.open(C) == [incident]
+
+
 async def test_a_missing_or_other_record_only_cancels(store: Store) -> None:
     """No record, an expired one, one of another boot, a cooldown that runs, a host that booted since: nothing is confirmed."""
     await cluster_of(store, C, ["h1"])

@@ -279,13 +279,15 @@ class ClusterLoop:
                 confirm_in_s=suspect.confirm_in_s,
                 evidence=suspect.evidence,
             )
+        incident = self.memory.incidents.get(record.host_id)
         self.feed(
             ev.HostConfigured(
                 host_id=record.host_id,
                 in_maintenance=record.in_maintenance,
                 state=record.state,
                 boot_id=record.boot_id,
-                incident_id=self._incident_of(record.host_id),
+                incident_id="" if incident is None else incident.incident_id,
+                fence_decides=incident is not None and incident.fence_decides,
                 suspicion=suspicion,
                 has_fence=record.config.fence is not None,
                 self_fencing=record.self_fencing,

@@ -45,12 +45,17 @@ class ClearSuspect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmDown:
-    """Make the incident, if the suspicion is still on record (or an operator said so); answer ConfirmEnded."""
+    """Make the incident, if the suspicion is still on record (or an operator said so); answer ConfirmEnded.
+
+    Attributes:
+        fence_decides: There is no quorum: no lease proof is given for it, by this run or a later one (design section 4).
+    """
 
     host_id: str
     boot_id: str
     evidence: str
     operator: bool = False
+    fence_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

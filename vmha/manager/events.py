@@ -58,6 +58,7 @@ class HostConfigured:
     Attributes:
         state: What the store says; read only the first time.
         incident_id: The open incident; empty when none.
+        fence_decides: That was confirmed without a quorum: no lease proof is given for it.
         suspicion: What a former manager run suspected; None when nothing.
         has_fence: A fence device is configured for it.
         self_fencing: Its agent's last word on its guard, as the store has it.
@@ -71,6 +72,7 @@ class HostConfigured:
     state: HostState = HostState.UNKNOWN
     boot_id: str = ""
     incident_id: str = ""
+    fence_decides: bool = False
     suspicion: RestoredSuspicion | None = None
     has_fence: bool = False
     self_fencing: bool = False

@@ -182,7 +182,12 @@ class Executor:
         incidents = self._parts.store.incidents
         try:
             return await incidents.confirm(
-                self._cluster_id, effect.host_id, effect.boot_id, effect.evidence, operator=effect.operator
+                self._cluster_id,
+                effect.host_id,
+                effect.boot_id,
+                effect.evidence,
+                operator=effect.operator,
+                fence_decides=effect.fence_decides,
             )
         except Unavailable:
             self._parts.store_watch.away()

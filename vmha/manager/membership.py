@@ -84,7 +84,8 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
 def _resume(host: HostView, x: ev.HostConfigured, now: float) -> Effects:
     if x.incident_id:
         registered = x.state not in IN_INCIDENT
-        host.incident = OpenIncident(x.incident_id, was_proven=x.state in PROVEN_DEAD, registered=registered)
+        was_proven = x.state in PROVEN_DEAD
+        host.incident = OpenIncident(x.incident_id, was_proven=was_proven, registered=registered, fence_decides=x.fence_decides)
         return [fx.OrderEvacuation(host_id=x.host_id, incident_id=x.incident_id)]
     if x.suspicion is not None and x.suspicion.boot_id == x.boot_id and x.state in SUSPECTED:
         left = max(0.0, x.suspicion.confirm_in_s)

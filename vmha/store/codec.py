@@ -220,7 +220,7 @@ def suspect(host_id: str, row: Hash) -> SuspectRecord:
 
 def incident(stored: str) -> Incident:
     """An incident: a JSON array of texts, for Lua keeps those exact."""
-    incident_id, host_id, boot_id, incarnation, fence_epoch, evidence = json.loads(stored)
+    incident_id, host_id, boot_id, incarnation, fence_epoch, evidence, *more = json.loads(stored)
     return Incident(
         incident_id=incident_id,
         host_id=host_id,
@@ -228,7 +228,14 @@ def incident(stored: str) -> Incident:
         incarnation=int(incarnation),
         fence_epoch=int(fence_epoch),
         evidence=evidence,
+        fence_decides=more == ["1"],
     )
+
+
+def incident_text(record: Incident) -> str:
+    """An incident, for the restoration of a lost store."""
+    numbers = str(record.incarnation), str(record.fence_epoch)
+    return json.dumps([record.incident_id, record.host_id, record.boot_id, *numbers, record.evidence, flag(record.fence_decides)])
 
 
 def vm(vm_id: str, row: Hash) -> VmRecord:

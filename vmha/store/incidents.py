@@ -47,18 +47,28 @@ class Incidents:
         await self._scripts.run("host_flap", cluster_id, host_id)
 
     async def confirm(
-        self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False
+        self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False, fence_decides: bool = False
     ) -> Incident | None:
         """Confirms a failure: makes the incident, raises the fence epoch, revokes the incarnation, sets the state DOWN.
 
         Only when the suspicion of this boot is intact, its cooldown is over and the host has not booted since; an operator's
         word needs no suspicion, and then counts for the new fence epoch. A repeat returns the incident that is open.
 
+        Args:
+            fence_decides: What the incident says of itself.
+
         Returns:
             The incident; None when the suspicion does not hold any more (a missing record only ever cancels).
         """
         [stored] = await self._scripts.run(
-            "incident_confirm", cluster_id, host_id, boot_id, evidence, codec.flag(operator), str(uuid.uuid4())
+            "incident_confirm",
+            cluster_id,
+            host_id,
+            boot_id,
+            evidence,
+            codec.flag(operator),
+            str(uuid.uuid4()),
+            codec.flag(fence_decides),
         )
         return codec.incident(codec.text(stored)) if stored else None
 

@@ -153,7 +153,11 @@ class SuspectRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """A confirmed failure of a host. `incident_id` is the UUID that the evacuator gets as request_id."""
+    """A confirmed failure of a host. `incident_id` is the UUID that the evacuator gets as request_id.
+
+    Attributes:
+        fence_decides: Too few credible reporters confirmed it: no lease proof is given for it (design section 4).
+    """
 
     incident_id: str
     host_id: str
@@ -161,6 +165,7 @@ class Incident:
     incarnation: int
     fence_epoch: int
     evidence: str
+    fence_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
--- ARGV: host_id, boot_id, evidence, operator (1 or 0), a new incident_id. Answers the incident, or '' when nothing is confirmed.
-local id, boot_id, evidence, operator, incident_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
+-- ARGV: host_id, boot_id, evidence, operator (1 or 0), a new incident_id, fence_decides (1 or 0). Answers the incident, or '' when nothing is confirmed.
+local id, boot_id, evidence, operator, incident_id, fence_decides = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5], ARGV[6]
 local host = K_host(id)
 if not exists(host) then return {'HOST_UNKNOWN', 'host_id', id} end
 local row = fields(host)
@@ -15,7 +15,7 @@ if not operator then
   if suspect.boot_id ~= boot_id or num(suspect.confirm_at_ms) > NOW_MS + 1000 then return {'OK', ''} end
 end
 local fence_epoch = newer(row.fence_epoch)
-local incident = cjson.encode({incident_id, id, boot_id, int(num(row.incarnation)), fence_epoch, evidence})
+local incident = cjson.encode({incident_id, id, boot_id, int(num(row.incarnation)), fence_epoch, evidence, fence_decides})
 redis.call('HSET', K_incidents(), id, incident)
 redis.call('HSET', host, 'fence_epoch', fence_epoch, 'incarnation_revoked', '1', 'incident_id', incident_id,
   'state', 'DOWN', 'state_reason', operator and 'OPERATOR_CONFIRMED_OFF' or 'CONFIRMED_DOWN', 'state_message', evidence, 'state_time_s', NOW)
