@@ -101,11 +101,11 @@ async def test_safe_mode_ends_with_the_last_host(store: Store) -> None:
     await cluster_of(store, C, ["h1", "h2", "h3"])
     entered = await store.clusters.enter_safe_mode(C, 1000, ["h1", "h2", "h3"])
     again = await store.clusters.enter_safe_mode(C, 2000, ["h1"])
-    one_less = await store.clusters.safe_arrived(C, "h1")
-    await store.clusters.safe_arrived(C, "h1")
+    one_less = await store.clusters.safe_arrived(C, ["h1"])
+    await store.clusters.safe_arrived(C, ["h1"])
     await store.hosts.confirm_off(C, "h2", (await store.hosts.get(C, "h2")).fence_epoch, "anna")
     last = await store.clusters.get(C)
-    over = await store.clusters.safe_arrived(C, "h3")
+    over = await store.clusters.safe_arrived(C, ["h3"])
 
     assert entered.awaited == again.awaited == ("h1", "h2", "h3") and entered.safe_mode
     assert (entered.store_generation > 1000, again.store_generation > 2000) == (True, True)
@@ -119,7 +119,7 @@ async def test_nothing_is_claimed_in_safe_mode(store: Store) -> None:
     await store.clusters.enter_safe_mode(C, 0, ["h2"])
     with pytest.raises(Unavailable) as caught:
         await way.claim(way.entries[0])
-    await store.clusters.safe_arrived(C, "h2")
+    await store.clusters.safe_arrived(C, ["h2"])
 
     assert caught.value.reason == "SAFE_MODE"
     assert (await way.claim(way.entries[0])).target_host_id == "h2"

@@ -78,7 +78,7 @@ async def test_a_domain_whose_claim_was_lost_waits_for_the_end_of_safe_mode(stor
     await cluster_of(store, C, ["h1", "h2"])
     await store.clusters.enter_safe_mode(C, 50, ["h2"])
     assert await say(store, "h1", waiting("v1", claim=7), orphans=True) == ObserveResult()
-    await store.clusters.safe_arrived(C, "h2")
+    await store.clusters.safe_arrived(C, ["h2"])
     assert await say(store, "h1", waiting("v1", claim=7)) == ObserveResult()
     assert await say(store, "h1", waiting("v1", claim=0), orphans=True) == ObserveResult()
     assert len((await say(store, "h1", waiting("v1", claim=7), orphans=True)).adopted) == 1

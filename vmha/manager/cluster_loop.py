@@ -60,7 +60,7 @@ class ClusterLoop:
         memory.incidents.update((incident.host_id, incident) for incident in incidents)
         self.cluster_id = memory.cluster.cluster_id
         self.sessions = Sessions(self.cluster_id)
-        self.queues = HostQueues("store", store_away=parts.store_watch.away, may_act=mandate.holds)
+        self.queues = HostQueues("store", self.cluster_id, store_away=parts.store_watch.away, may_act=mandate.holds)
         self.alarms = Alarms(parts.store, self.cluster_id, self.queues, self._incident_of)
         self.rounds = Rounds(parts, memory, self.sessions, self._drawn)
         self.contact = Contact(max(parts.clock.now(), mandate.settled_s))
@@ -382,7 +382,7 @@ class ClusterLoop:
         async def tell() -> None:
             await self._parts.store.events.append(self.cluster_id, "protection_state_change", detail, actor="manager")
 
-        self.queues.put("", tell, until_done=True)
+        self.queues.put("", tell, until_done=True, tells=True)
 
 
 def _settings(cluster: object) -> tuple[object, ...]:

@@ -161,7 +161,7 @@ class Executor:
         async def clear() -> None:
             await self._parts.store.incidents.clear_suspect(self._cluster_id, effect.host_id)
 
-        self._queues.put(effect.host_id, clear, until_done=True)
+        self._queues.put(effect.host_id, clear, until_done=True, fact="suspicion")
 
     def _confirm_down(self, effect: fx.ConfirmDown) -> None:
         # From here until the store's answer is known no heartbeat of the host is acknowledged (R17).
@@ -281,19 +281,19 @@ class Executor:
             )
             self._memory.put_host(record)
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, fact="agent")
 
     def _record_flap(self, effect: fx.RecordFlap) -> None:
         async def record() -> None:
             await self._parts.store.incidents.note_flap(self._cluster_id, effect.host_id)
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, tells=True)
 
     def _record_calm(self, effect: fx.RecordCalm) -> None:
         async def record() -> None:
             await self._parts.store.hosts.set_state(self._cluster_id, effect.host_id, effect.state, "HEARTBEAT", "")
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, fact="state")
 
     # Telling
 
@@ -329,5 +329,5 @@ class Executor:
                 self._cluster_id, effect.host_id, effect.new, detail, incident_id=effect.incident_id
             )
 
-        self._queues.put(effect.host_id, write, until_done=True)
-        self._queues.put(effect.host_id, tell, until_done=True)
+        self._queues.put(effect.host_id, write, until_done=True, fact="state")
+        self._queues.put(effect.host_id, tell, until_done=True, tells=True)

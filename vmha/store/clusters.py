@@ -126,9 +126,9 @@ class Clusters:
         [row] = await self._scripts.run("safe_mode", cluster_id, generation, *hosts)
         return codec.cluster(cluster_id, pairs(row))
 
-    async def safe_arrived(self, cluster_id: str, host_id: str) -> ClusterRecord:
-        """A host has said what it runs; when the last one has, safe mode is over. Errors as `enter_safe_mode`."""
-        [row] = await self._scripts.run("safe_arrived", cluster_id, host_id)
+    async def safe_arrived(self, cluster_id: str, host_ids: Sequence[str]) -> ClusterRecord:
+        """Hosts have said what they run; when the last one has, safe mode is over. Errors as `enter_safe_mode`."""
+        [row] = await self._scripts.run("safe_arrived", cluster_id, *host_ids)
         return codec.cluster(cluster_id, pairs(row))
 
     async def was_deleted(self, cluster_id: str) -> bool:

@@ -10,6 +10,6 @@ if get(host, 'confirmed_off_by') ~= ARGV[3] or num(get(host, 'confirmed_off_epoc
 end
 -- Nobody waits any more for what only this host could tell.
 if get(K_cluster(), 'awaited') ~= '' then
-  await_no_more(ARGV[1])
+  await_no_more({ARGV[1]})
 end
 return {'OK', redis.call('HGETALL', host)}
