@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 
 import structlog
@@ -27,13 +26,12 @@ from vmha.manager.safe_mode import SafeMode
 from vmha.manager.session_desk import SessionDesk
 from vmha.manager.session_messages import HYPERVISOR
 from vmha.manager.sessions import Sessions
+from vmha.manager.waiting_events import WaitingEvents
 from vmha.model import ProtectionState
 from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
 
 SHORTEST_TIMER_S: Final = 0.001
 AFTER_FAILURE_S: Final = 1.0
-QUEUE: Final = 10_000
-"""Events that may wait while one is worked on; they only come from effects that answer at once."""
 
 _log = structlog.get_logger("vmha.manager")
 
@@ -74,7 +72,7 @@ class ClusterLoop:
         self.desk = SessionDesk(parts, self)
         self.started_s = parts.clock.now()
         self.core = Detector(self.cluster_id, self.started_s, self.contact)
-        self._waiting: deque[ev.Event] = deque(maxlen=QUEUE)
+        self._waiting = WaitingEvents(self.cluster_id)
         self._busy = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -126,7 +124,7 @@ class ClusterLoop:
     def feed(self, event: ev.Event) -> None:
         """Tell the detector, and carry out what it wants. Events that come meanwhile wait for their turn."""
         self._parts.lag.check()
-        self._waiting.append(event)
+        self._waiting.put(event)
         self._turn()
 
     def _turn(self) -> None:
@@ -138,7 +136,7 @@ class ClusterLoop:
         self._busy = True
         try:
             while self._waiting:
-                event, now = self._waiting.popleft(), self._parts.clock.now()
+                event, now = self._waiting.take(), self._parts.clock.now()
                 try:
                     # What has run out by now has run out before this event (R16).
                     self.contact.advance(now)
@@ -197,7 +195,7 @@ class ClusterLoop:
 
     def _lagged(self, lag_s: float) -> None:
         # Before whatever waits: it is older than the stall's end.
-        self._waiting.appendleft(ev.LoopLagged(lag_s=lag_s))
+        self._waiting.put_first(ev.LoopLagged(lag_s=lag_s))
         self._turn()
 
     def _store_changed(self, reachable: bool) -> None:
