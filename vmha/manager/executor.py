@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Final, Protocol
 
 import structlog
@@ -27,7 +28,7 @@ from vmha.v1 import manager_service_pb2 as ms
 SUSPICION_OUTLIVES_S: Final = 60.0
 """A suspicion's record lives this much longer than twice its cooldown: its absence only ever cancels."""
 CONFIRM_WITHIN_S: Final = 2.0
-"""A confirmation that waited longer than this for its turn is not asked for any more: its evidence is old."""
+"""A confirmation that waited longer than this for its turn is not asked for: its evidence is old. A word does not age."""
 RETRY_S: Final = 0.5
 PROBES: Final = 64
 
@@ -66,6 +67,7 @@ class Executor:
         self._queues = queues
         self._alarms = alarms
         self._answers = answers
+        self._asks = count(1)
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._probe_slots = asyncio.Semaphore(PROBES)
         self._acts: dict[type, Callable[..., None]] = {
@@ -171,7 +173,7 @@ class Executor:
         async def confirm() -> None:
             incident = None
             try:
-                if self._parts.clock.now() - asked_s <= CONFIRM_WITHIN_S:
+                if effect.operator or self._parts.clock.now() - asked_s <= CONFIRM_WITHIN_S:
                     incident = await self._confirm(effect)
             finally:
                 self._end_confirm(effect.host_id, incident, asked_s)
@@ -179,33 +181,30 @@ class Executor:
         self._queues.put(effect.host_id, confirm, until_done=False)
 
     async def _confirm(self, effect: fx.ConfirmDown) -> Incident | None:
-        incidents = self._parts.store.incidents
-        try:
-            return await incidents.confirm(
-                self._cluster_id,
-                effect.host_id,
-                effect.boot_id,
-                effect.evidence,
-                operator=effect.operator,
-                fence_decides=effect.fence_decides,
-            )
-        except Unavailable:
-            self._parts.store_watch.away()
-            return await self._resolve(effect.host_id)
+        while True:
+            ask = next(self._asks)
+            try:
+                return await self._parts.store.incidents.confirm(
+                    self._cluster_id,
+                    effect.host_id,
+                    effect.boot_id,
+                    effect.evidence,
+                    operator=effect.operator,
+                    fence_decides=effect.fence_decides,
+                    ask=ask,
+                )
+            except Unavailable:
+                self._parts.store_watch.away()
+                incident = await self._resolve(effect.host_id, ask)
+                if incident is not None or not effect.operator:
+                    return incident
+                # An operator's word does not age, and was accepted.
 
-    async def _resolve(self, host_id: str) -> Incident | None:
-        """What became of a confirmation that Redis did not answer: it may have been made, or may still wait in a socket.
-
-        Without the suspicion's record a late one confirms nothing; so that is taken away before "no" is believed.
-        """
-        incidents = self._parts.store.incidents
+    async def _resolve(self, host_id: str, ask: int) -> Incident | None:
+        """What became of a confirmation that Redis did not answer; a late one must not contradict a "no"."""
         while True:
             try:
-                incident = await incidents.get_open(self._cluster_id, host_id)
-                if incident is not None:
-                    return incident
-                await incidents.clear_suspect(self._cluster_id, host_id)
-                return await incidents.get_open(self._cluster_id, host_id)
+                return await self._parts.store.incidents.refuse(self._cluster_id, host_id, ask)
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
 
