@@ -16,10 +16,12 @@ from tests.support.agent_client import Agent, vm_id, vm_report
 from tests.support.failures import running
 from tests.support.redis import RedisServer
 from vmha.errors import PreconditionFailed, Unavailable, VmhaError
+from vmha.manager import metrics
 from vmha.model import EvacuationState, HostState, PeerVerdict, ProofKind
 from vmha.rpc.errors import from_rpc_error
+from vmha.store.hosts import Hosts
 from vmha.store.incidents import Incidents
-from vmha.store.records import Incident, VmEntry
+from vmha.store.records import HostRecord, Incident, VmEntry
 from vmha.v1 import cluster_service_pb2 as cs
 
 FAILED = {"DOWN", "FENCING", "FENCED", "EVACUATING", "EVACUATED"}
@@ -302,6 +304,34 @@ async def test_operator_confirms_a_host_that_nobody_can_judge(world: World) -> N
     assert order.host_id == "h1"
     acts = [e for e in await world.store.events.read(CLUSTER, 0) if e.kind == "operator_act" and e.actor == "alice"]
     assert [act.detail["refused_reason"] for act in acts] == ["HOST_ALIVE", ""]
+
+
+async def test_a_host_that_speaks_while_it_is_called_off_is_not_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its heartbeat was acknowledged: the word is refused, and nothing of it stays on record."""
+    await world.create(["h1", "h2"], timers={"cooldown": 60.0})
+    quiet = await world.live("h1", [vm_report(1)])
+    await world.live("h2")
+    await world.state("h1", HostState.HEALTHY)
+    await quiet.vanish()
+    await until(_without_agent(world, "h1"))
+    confirm_off = Hosts.confirm_off
+    back = world.agent("h1", boot_id=quiet.boot_id, incarnation=quiet.incarnation)
+
+    async def meanwhile(self: Hosts, *arguments: Any) -> HostRecord:
+        record = await confirm_off(self, *arguments)
+        await back.connect()
+        world.settle(back)
+        await until(_more_acks(back, 1))
+        return record
+
+    monkeypatch.setattr(Hosts, "confirm_off", meanwhile)
+    before = metrics.CORE_ERRORS.labels(CLUSTER)._value.get()
+    word = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
+    refused = await _refused(world.operator.ConfirmHostOff(word))
+
+    assert refused.reason == "HOST_ALIVE"
+    assert (await world.store.hosts.get(CLUSTER, "h1")).confirmed_off_by == ""
+    assert metrics.CORE_ERRORS.labels(CLUSTER)._value.get() == before
 
 
 async def test_an_operators_word_that_redis_reads_late_is_known_to_the_leader(

@@ -112,6 +112,21 @@ async def test_safe_mode_ends_with_the_last_host(store: Store) -> None:
     assert (one_less.awaited, last.awaited, over.awaited, over.safe_mode) == (("h2", "h3"), ("h3",), (), False)
 
 
+async def test_a_word_that_is_taken_back_is_waited_for_again(store: Store) -> None:
+    """R20: also where it was the last that safe mode waited for; a host that had reported already is not."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await store.clusters.enter_safe_mode(C, 1000, ["h2"])
+    for host_id in ("h1", "h2"):
+        await store.hosts.confirm_off(C, host_id, 0, "anna")
+    assert not (await store.clusters.get(C)).safe_mode
+    for host_id in ("h1", "h2"):
+        await store.hosts.retract_off(C, host_id, 7)
+        assert (await store.hosts.get(C, host_id)).is_confirmed_off
+        assert not (await store.hosts.retract_off(C, host_id, 0)).is_confirmed_off
+
+    assert (await store.clusters.get(C)).awaited == ("h2",)
+
+
 async def test_nothing_is_claimed_in_safe_mode(store: Store) -> None:
     """A VM that only a host's own word could save from running twice does not move."""
     way = await planned(store, ["a"])

@@ -167,6 +167,10 @@ class Hosts:
         """
         return await self._run("host_confirm_off", cluster_id, host_id, fence_epoch, operator)
 
+    async def retract_off(self, cluster_id: str, host_id: str, fence_epoch: int) -> HostRecord:
+        """Takes back an operator's word for this fence epoch; where safe mode waited for the host, it does again."""
+        return await self._run("host_retract_off", cluster_id, host_id, fence_epoch)
+
     async def _run(self, name: str, cluster_id: str, host_id: str, *arguments: Any) -> HostRecord:
         [row] = await self._scripts.run(name, cluster_id, host_id, *arguments)
         return codec.host(cluster_id, host_id, pairs(row))

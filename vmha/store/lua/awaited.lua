@@ -16,4 +16,5 @@ local function await_no_more(host_ids)
     if gone[id] then found = true else left[#left + 1] = id end
   end
   if found then await(left) end
+  return found
 end
