@@ -223,6 +223,34 @@ def test_a_host_that_was_reached_too_late_is_on_record_for_the_next_leader() -> 
     assert w.of(fx.RecordAgent, DEAD)[-1].gone
 
 
+def test_a_watchdog_that_did_not_work_is_on_record_for_the_next_leader() -> None:
+    """R10: who was reached later than a watchdog allows has none, also before an incident; a heartbeat gives it back."""
+    w = world()
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
+    w.run(1)
+    assert w.of(fx.RecordAgent, DEAD)[-1].watchdog
+    w.lose_agent(DEAD)
+    w.run(FAST.lease_duration_s + FAST.kill_timeout_s + 3)
+    w.report("h01", **{DEAD: V.OK})
+    last = w.of(fx.RecordAgent, DEAD)[-1]
+    assert (last.gone, last.watchdog) == (True, False)
+    w.revive(DEAD)
+    w.run(2)
+
+    last = w.of(fx.RecordAgent, DEAD)[-1]
+    assert (last.gone, last.watchdog) == (False, True)
+
+
+def test_a_host_that_is_reached_before_its_stream_is_stale_costs_no_record() -> None:
+    """A heartbeat that comes late is no agent that is gone."""
+    w = world()
+    w.beating.discard(DEAD)
+    w.run(FAST.stream_stale_s / 2)
+    w.report("h01", **{DEAD: V.OK})
+
+    assert [e.gone for e in w.of(fx.RecordAgent, DEAD)] == [False]
+
+
 def test_what_a_former_run_saw_of_the_agent_still_counts() -> None:
     """A host whose agent ended under another manager, and that this one never heard, proves nothing either."""
     w = LeaseWorld(4, timers=FAST)

@@ -130,6 +130,21 @@ async def test_a_confirmed_failure_withdraws_the_offer(store: Store) -> None:
     assert (await store.hosts.get(C, "h1")).incarnation_revoked is False
 
 
+async def test_a_hello_takes_back_and_gives_nothing(store: Store) -> None:
+    """R16: what an agent promises after a silence says nothing of it, under whichever leader; that it has no guard counts."""
+    await cluster_of(store, C, ["h1"])
+    await store.hosts.note(C, "h1", self_fencing=False, watchdog=False)
+    told = await store.hosts.hello(C, "h1", "boot-h1-1", True, True)
+    assert (told.self_fencing, told.watchdog) == (False, False)
+    given = await store.hosts.note(C, "h1", self_fencing=True, watchdog=True)
+    assert (given.self_fencing, given.watchdog) == (True, True)
+    kept = await store.hosts.hello(C, "h1", "boot-h1-1", True, True)
+    assert (kept.self_fencing, kept.watchdog) == (True, True)
+    gone = await store.hosts.hello(C, "h1", "boot-h1-2", False, False)
+
+    assert (gone.boot_id, gone.self_fencing, gone.watchdog) == ("boot-h1-2", False, False)
+
+
 async def test_the_operators_word_is_for_one_failure(store: Store) -> None:
     """It needs the present fence epoch, counts for the incident it makes, and ends with the next registration."""
     await cluster_of(store, C, ["h1"])

@@ -103,6 +103,7 @@ class RecordAgent:
     host_id: str
     gone: bool
     self_fencing: bool
+    watchdog: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,7 +276,11 @@ class Executor:
     def _record_agent(self, effect: fx.RecordAgent) -> None:
         async def record() -> None:
             record = await self._parts.store.hosts.note(
-                self._cluster_id, effect.host_id, agent_gone=effect.gone, self_fencing=effect.self_fencing
+                self._cluster_id,
+                effect.host_id,
+                agent_gone=effect.gone,
+                self_fencing=effect.self_fencing,
+                watchdog=effect.watchdog,
             )
             self._memory.put_host(record)
 

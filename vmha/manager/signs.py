@@ -27,11 +27,11 @@ def session_opened(cluster: ClusterView, x: ev.SessionOpened, now: float) -> Eff
     # the next heartbeat on: its agent has only begun to stop what ran without it.
     fresh = cluster.is_fresh(x.host_id, now)
     host.announced_watchdog = x.watchdog
-    host.watchdog = x.watchdog and (host.watchdog or fresh)
     if host.boot_id and x.boot_id != host.boot_id:
         cluster.votes.forget_reporter(x.host_id)
     # An agent that comes back too late for its guard says that it holds none any more.
-    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=x.self_fencing and (host.self_fencing or fresh))
+    self_fencing, watchdog = x.self_fencing and (host.self_fencing or fresh), x.watchdog and (host.watchdog or fresh)
+    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=self_fencing, watchdog=watchdog)
 
 
 def session_closed(cluster: ClusterView, x: ev.SessionClosed, now: float) -> Effects:
@@ -60,9 +60,8 @@ def heartbeat_received(cluster: ClusterView, x: ev.HeartbeatReceived, now: float
     if x.boot_id != host.boot_id:
         host.boot_id, host.planned_until, host.clock = x.boot_id, None, ClockCheck()
     done: Effects = []
-    host.watchdog = host.announced_watchdog
-    if host.agent_gone or host.self_fencing is not x.self_fencing:
-        done = incidents.note_agent(host, gone=False, self_fencing=x.self_fencing)
+    if host.agent_gone or host.self_fencing is not x.self_fencing or host.watchdog is not host.announced_watchdog:
+        done = incidents.note_agent(host, gone=False, self_fencing=x.self_fencing, watchdog=host.announced_watchdog)
     if x.relayed:
         host.relayed_at = now
     else:

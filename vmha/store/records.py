@@ -86,8 +86,8 @@ class HostRecord:
         incarnation_revoked: Set when the host was confirmed down (R17): heartbeats of it are never acked again.
         fence_epoch: Grows with every confirmed failure: max(old + 1, Unix ms).
         confirmed_off_by: The operator who stated that the host is off, for `confirmed_off_epoch`; empty when none did.
-        self_fencing: Its agent's newest word: it holds a guard, and destroys its VMs when that ends.
-        watchdog: A watchdog resets the host when its agent dies.
+        self_fencing: It holds a guard, and destroys its VMs when that ends, as far as its silence would prove that.
+        watchdog: A watchdog resets the host when its agent dies, likewise.
         config_sent: Number of the newest configuration that it may have been sent.
         config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
         agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
