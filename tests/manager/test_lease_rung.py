@@ -381,6 +381,38 @@ def test_a_clock_that_runs_otherwise_is_not_believed(rate: float) -> None:
     w.run(3 * FAST.wait_duration_s)
 
     assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "CLOCK_SUSPECT"
+    assert w.of(fx.RecordClock, DEAD)[-1].suspect
+
+
+def test_a_clock_that_goes_wrong_with_the_last_heartbeats_is_on_record() -> None:
+    """Found when the proof is sought: the next leader has heard none of them."""
+    w = world()
+    w.run(60)
+    w.rates[DEAD] = 0.5
+    w.run(6)
+    assert w.of(fx.RecordClock, DEAD) == []
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.held_by(DEAD) == "CLOCK_SUSPECT"
+    assert [e.suspect for e in w.of(fx.RecordClock, DEAD)] == [True]
+
+
+@pytest.mark.parametrize(("age_s", "proofs"), [(10.0, 0), (3600.0, 1)])
+def test_a_clock_that_a_former_run_found_wrong_is_not_believed(age_s: float, proofs: int) -> None:
+    """R21: for an hour, under whichever leader; this one has not heard it at all."""
+    w = LeaseWorld(4, timers=FAST)
+    w.kill(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    left = ev.HostConfigured(
+        host_id=DEAD, boot_id="b", state=HostState.DOWN, incident_id="i1", self_fencing=True, clock_suspect_age_s=age_s
+    )
+    w.tell(left)
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    assert len(w.proofs(DEAD)) == proofs and (proofs or w.held_by(DEAD) == "CLOCK_SUSPECT")
+    assert w.of(fx.RecordClock, DEAD) == []
 
 
 def test_a_heartbeat_that_was_held_up_is_no_slow_clock() -> None:
@@ -415,6 +447,7 @@ def test_when_most_clocks_seem_fast_ours_is_slow() -> None:
     w.run(20)
 
     assert w.core.learning(w.now)
+    assert not any(w.of(fx.RecordClock, host)[-1].suspect for host in w.hosts if w.of(fx.RecordClock, host))
 
 
 def test_safe_mode_gives_no_proof() -> None:

@@ -145,6 +145,19 @@ async def test_a_hello_takes_back_and_gives_nothing(store: Store) -> None:
     assert (gone.boot_id, gone.self_fencing, gone.watchdog) == ("boot-h1-2", False, False)
 
 
+async def test_a_wrong_clock_is_one_of_this_boot(store: Store) -> None:
+    """When it was found wrong is on record until that is taken back, or the host boots anew."""
+    await cluster_of(store, C, ["h1"])
+    assert (await store.hosts.get(C, "h1")).clock_suspect_s == 0.0
+    first = await store.hosts.note_clock(C, "h1", suspect=True)
+    again = await store.hosts.hello(C, "h1", first.boot_id, True)
+    assert again.clock_suspect_s == first.clock_suspect_s > 0.0
+    assert (await store.hosts.note_clock(C, "h1", suspect=False)).clock_suspect_s == 0.0
+    await store.hosts.note_clock(C, "h1", suspect=True)
+
+    assert (await store.hosts.hello(C, "h1", "boot-h1-9", True)).clock_suspect_s == 0.0
+
+
 async def test_the_operators_word_is_for_one_failure(store: Store) -> None:
     """It needs the present fence epoch, counts for the incident it makes, and ends with the next registration."""
     await cluster_of(store, C, ["h1"])

@@ -277,7 +277,7 @@ class ClusterLoop:
                 confirm_in_s=suspect.confirm_in_s,
                 evidence=suspect.evidence,
             )
-        incident = self.memory.incidents.get(record.host_id)
+        incident, wall_s = self.memory.incidents.get(record.host_id), self._parts.clock.wall()
         self.feed(
             ev.HostConfigured(
                 host_id=record.host_id,
@@ -291,7 +291,8 @@ class ClusterLoop:
                 self_fencing=record.self_fencing,
                 watchdog=record.watchdog,
                 agent_gone=record.agent_gone,
-                flaps_age_s=tuple(max(0.0, self._parts.clock.wall() - at) for at in record.flaps_s),
+                clock_suspect_age_s=max(0.0, wall_s - record.clock_suspect_s) if record.clock_suspect_s else None,
+                flaps_age_s=tuple(max(0.0, wall_s - at) for at in record.flaps_s),
             )
         )
         metrics.set_host_state(self.cluster_id, record.host_id, record.state)

@@ -107,6 +107,14 @@ class RecordAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordClock:
+    """Make durable that a host's clock was found wrong now, or that it was ours: it proves nothing for an hour, to any leader."""
+
+    host_id: str
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFlap:
     """Make durable that a host was suspected in vain."""
 
@@ -168,6 +176,7 @@ Effect = (
     | CloseIncident
     | TellNoProof
     | RecordAgent
+    | RecordClock
     | RecordFlap
     | RecordCalm
     | PermitRegistration

@@ -64,6 +64,7 @@ class HostConfigured:
         self_fencing: Its agent's last word on its guard, as the store has it.
         watchdog: A watchdog resets it when its agent dies.
         agent_gone: A former run saw its agent end before the rest of it.
+        clock_suspect_age_s: How long ago its clock was found wrong; None where it was not.
         flaps_age_s: How long ago it was suspected in vain.
     """
 
@@ -78,6 +79,7 @@ class HostConfigured:
     self_fencing: bool = False
     watchdog: bool = False
     agent_gone: bool = False
+    clock_suspect_age_s: float | None = None
     flaps_age_s: tuple[float, ...] = ()
 
 

@@ -80,6 +80,7 @@ class Executor:
             fx.CancelEvacuation: self._cancel_evacuation,
             fx.TellNoProof: self._tell_no_proof,
             fx.RecordAgent: self._record_agent,
+            fx.RecordClock: self._record_clock,
             fx.RecordFlap: self._record_flap,
             fx.RecordCalm: self._record_calm,
             fx.CloseIncident: self._close_incident,
@@ -285,6 +286,13 @@ class Executor:
             self._memory.put_host(record)
 
         self._queues.put(effect.host_id, record, until_done=True, fact="agent")
+
+    def _record_clock(self, effect: fx.RecordClock) -> None:
+        async def record() -> None:
+            hosts = self._parts.store.hosts
+            self._memory.put_host(await hosts.note_clock(self._cluster_id, effect.host_id, suspect=effect.suspect))
+
+        self._queues.put(effect.host_id, record, until_done=True, fact="clock")
 
     def _record_flap(self, effect: fx.RecordFlap) -> None:
         async def record() -> None:

@@ -16,6 +16,7 @@ Effects = list[fx.Effect]
 
 UNPROVEN = frozenset({HostState.DOWN, HostState.FENCING, HostState.FENCE_PENDING})
 """States in which a confirmed failure still waits for its proof."""
+CLOCK = "CLOCK_SUSPECT"
 REACHED = "REACHED_AFTER_LAST_HEARTBEAT"
 WITH_A_FENCE = frozenset({HostState.FENCE_PENDING})
 """The one in which its fence has been asked, and proved nothing."""
@@ -42,7 +43,11 @@ def climb(cluster: ClusterView, host: HostView, now: float) -> Effects:
         host.lease_held = f"{found.reason}: {found.message}"
         if told == found.reason:
             return []
-        return [fx.TellNoProof(host_id=host.host_id, reason=found.reason, message=found.message)]
+        done: Effects = [fx.TellNoProof(host_id=host.host_id, reason=found.reason, message=found.message)]
+        if found.reason == CLOCK and host.clock.suspect_at is None:
+            # By its last heartbeats alone, which the next leader has not seen.
+            done.append(fx.RecordClock(host_id=host.host_id, suspect=True))
+        return done
     host.lease_held, host.incident.lease_proven = "", True
     return [fx.OrderEvacuation(host_id=host.host_id, incident_id=host.incident.incident_id, lease_proof=found)]
 
@@ -82,7 +87,7 @@ def _denied(cluster: ClusterView, host: HostView, now: float) -> NoLeaseProof | 
         message = f"it was reached {later_s:.1f} s after its last heartbeat: its agent was gone, and it was not"
         return NoLeaseProof(reason=REACHED, message=message)
     if not host.clock.is_sane(now, cluster.clock_slack_s):
-        return NoLeaseProof(reason="CLOCK_SUSPECT", message="its clock ran slower or faster than this manager's")
+        return NoLeaseProof(reason=CLOCK, message="its clock ran slower or faster than this manager's")
     return _not_enforced(cluster, host)
 
 

@@ -72,6 +72,8 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
         agent_gone=x.agent_gone,
     )
     host.cleared.extend(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True))
+    if x.clock_suspect_age_s is not None:
+        host.clock.suspect_at = now - x.clock_suspect_age_s
     cluster.add(host)
     done = _resume(host, x, now)
     if x.suspicion is not None and host.suspicion is None:

@@ -67,7 +67,7 @@ def heartbeat_received(cluster: ClusterView, x: ev.HeartbeatReceived, now: float
     else:
         host.heard_at = now
         if x.boot_time_s:
-            _check_clock(cluster, host, x.boot_time_s, now)
+            done += _check_clock(cluster, host, x.boot_time_s, now)
     return done if host.is_asked else done + _beats(cluster, host, x, now)
 
 
@@ -80,17 +80,19 @@ def _beats(cluster: ClusterView, host: HostView, x: ev.HeartbeatReceived, now: f
     return [] if host.state is state and not host.alarms else _alive(host, state, "HEARTBEAT", now)
 
 
-def _check_clock(cluster: ClusterView, host: HostView, boot_time_s: float, now: float) -> None:
+def _check_clock(cluster: ClusterView, host: HostView, boot_time_s: float, now: float) -> Effects:
     timers = cluster.config.timers
     while_s = CLOCK_WHILES * timers.stream_stale_s
-    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=cluster.clock_slack_s) or not host.clock.ran_fast:
-        return
+    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=cluster.clock_slack_s):
+        return []
     fast = [h for h in cluster.hosts.values() if h.clock.ran_fast and now - (h.clock.suspect_at or 0.0) <= 2 * while_s]
-    if len(fast) >= 2 and 2 * len(fast) > cluster.members():
-        # Not all of them run fast: ours runs slow (R21).
-        membership.loop_lagged(cluster, ev.LoopLagged(lag_s=2 * LAG_LIMIT_S), now)
-        for other in fast:
-            other.clock = ClockCheck()
+    if not host.clock.ran_fast or len(fast) < 2 or 2 * len(fast) <= cluster.members():
+        return [fx.RecordClock(host_id=host.host_id, suspect=True)]
+    # Not all of them run fast: ours runs slow (R21).
+    membership.loop_lagged(cluster, ev.LoopLagged(lag_s=2 * LAG_LIMIT_S), now)
+    for other in fast:
+        other.clock = ClockCheck()
+    return [fx.RecordClock(host_id=other.host_id, suspect=False) for other in fast]
 
 
 def _alive(host: HostView, state: HostState, reason: str, now: float) -> Effects:

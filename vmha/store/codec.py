@@ -169,6 +169,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         drain_id=row.get("drain_id", ""),
         drain_stop=row.get("drain_stop") == "1",
         drain_before=row.get("drain_before") == "1",
+        clock_suspect_s=_float(row, "clock_suspect_s"),
         flaps_s=tuple(float(at) for at in json.loads(row.get("flaps") or "[]")),
     )
 
@@ -202,6 +203,7 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "drain_id": record.drain_id,
         "drain_stop": flag(record.drain_stop),
         "drain_before": flag(record.drain_before),
+        "clock_suspect_s": f"{record.clock_suspect_s:.6f}",
         "flaps": json.dumps([f"{at:.6f}" for at in record.flaps_s]),
     }
 

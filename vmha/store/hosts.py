@@ -140,6 +140,10 @@ class Hosts:
         flat = [part for name, value in facts.items() for part in (name, str(int(value)))]
         return await self._run("host_put", cluster_id, host_id, *flat)
 
+    async def note_clock(self, cluster_id: str, host_id: str, *, suspect: bool) -> HostRecord:
+        """Records now that a host's clock was found wrong, or that it was not; another boot ends it."""
+        return await self._run("host_clock", cluster_id, host_id, codec.flag(suspect))
+
     async def offer(self, cluster_id: str, host_id: str, boot_token: str) -> int:
         """Offers a registration: an incarnation above all earlier ones. Nothing else changes until it is taken up.
 

@@ -92,6 +92,7 @@ class HostRecord:
         config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
         agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
         dead_incarnation: The newest registration whose end an evacuation has proven; 0 when none.
+        clock_suspect_s: When its clock was last found slower or faster than its manager's; 0 when it was not in this boot.
         flaps_s: When it was suspected in vain within the last hour.
         undelivered: It registered, and has not shown yet that it was told to start what it owns.
         drain_id: Its drain that has not ended; empty when there is none.
@@ -127,6 +128,7 @@ class HostRecord:
     drain_id: str = ""
     drain_stop: bool = False
     drain_before: bool = False
+    clock_suspect_s: float = 0.0
     flaps_s: tuple[float, ...] = ()
 
     def has_in_force(self, incarnation: int) -> bool:
