@@ -57,6 +57,8 @@ def reached(cluster: ClusterView, host: HostView, now: float) -> Effects:
 
     Who reached it, and when, is known to this run alone; the next must not take the agent's silence for the host's.
     """
+    if host.heard_at is not None and host.reached_at - host.heard_at <= cluster.config.timers.heartbeat_interval_s:
+        return []  # nearly always, and each observation asks
     if now < cluster.stale_at(host) or host.reached_at - host.last_beat_at <= _outlives_s(cluster, host):
         return []
     return incidents.note_agent(host, gone=True, self_fencing=host.self_fencing, watchdog=False)
