@@ -399,7 +399,7 @@ async def test_in_safe_mode_nothing_starts(world: World) -> None:
     await asyncio.sleep(0.5)  # five retries, which are no news
     assert (await world.store.evacuations.get(C, order.evacuation_id)).sequence == waiting.sequence
     assert all(not fake.started for fake in world.fakes.values())
-    await world.store.clusters.safe_arrived(C, "h2")
+    await world.store.clusters.safe_arrived(C, ["h2"])
     assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
 
 
@@ -420,7 +420,7 @@ async def test_safe_mode_holds_what_is_claimed_already(world: World) -> None:
     await asyncio.sleep(2.5)  # beyond the first two looks at it
 
     assert all(not fake.started for fake in world.fakes.values())
-    await world.store.clusters.safe_arrived(C, "h2")
+    await world.store.clusters.safe_arrived(C, ["h2"])
     assert (await world.ended(order.evacuation_id)).state is S.SUCCEEDED
 
 

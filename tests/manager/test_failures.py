@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -14,10 +15,13 @@ from tests.manager.world import CLUSTER, World, until
 from tests.support.agent_client import Agent, vm_id, vm_report
 from tests.support.failures import running
 from tests.support.redis import RedisServer
-from vmha.errors import PreconditionFailed, VmhaError
+from vmha.errors import PreconditionFailed, Unavailable, VmhaError
+from vmha.manager import metrics
 from vmha.model import EvacuationState, HostState, PeerVerdict, ProofKind
 from vmha.rpc.errors import from_rpc_error
-from vmha.store.records import VmEntry
+from vmha.store.hosts import Hosts
+from vmha.store.incidents import Incidents
+from vmha.store.records import HostRecord, Incident, VmEntry
 from vmha.v1 import cluster_service_pb2 as cs
 
 FAILED = {"DOWN", "FENCING", "FENCED", "EVACUATING", "EVACUATED"}
@@ -292,12 +296,7 @@ async def test_operator_confirms_a_host_that_nobody_can_judge(world: World) -> N
     request = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
     refused = await _refused(world.operator.ConfirmHostOff(request))
     await world.cut_power(agent)
-
-    async def stale() -> bool:
-        answer = await world.operator.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER))
-        return "h1" in answer.cluster.hosts_without_agent
-
-    await until(stale)
+    await until(_without_agent(world, "h1"))
     await world.operator.ConfirmHostOff(request)
     order = await world.evacuator.ordered()
 
@@ -305,6 +304,69 @@ async def test_operator_confirms_a_host_that_nobody_can_judge(world: World) -> N
     assert order.host_id == "h1"
     acts = [e for e in await world.store.events.read(CLUSTER, 0) if e.kind == "operator_act" and e.actor == "alice"]
     assert [act.detail["refused_reason"] for act in acts] == ["HOST_ALIVE", ""]
+
+
+async def test_a_host_that_speaks_while_it_is_called_off_is_not_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its heartbeat was acknowledged: the word is refused, and nothing of it stays on record."""
+    await world.create(["h1", "h2"], timers={"cooldown": 60.0})
+    quiet = await world.live("h1", [vm_report(1)])
+    await world.live("h2")
+    await world.state("h1", HostState.HEALTHY)
+    await quiet.vanish()
+    await until(_without_agent(world, "h1"))
+    confirm_off = Hosts.confirm_off
+    back = world.agent("h1", boot_id=quiet.boot_id, incarnation=quiet.incarnation)
+
+    async def meanwhile(self: Hosts, *arguments: Any) -> HostRecord:
+        record = await confirm_off(self, *arguments)
+        await back.connect()
+        world.settle(back)
+        await until(_more_acks(back, 1))
+        return record
+
+    monkeypatch.setattr(Hosts, "confirm_off", meanwhile)
+    before = metrics.CORE_ERRORS.labels(CLUSTER)._value.get()
+    word = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
+    refused = await _refused(world.operator.ConfirmHostOff(word))
+
+    assert refused.reason == "HOST_ALIVE"
+    assert (await world.store.hosts.get(CLUSTER, "h1")).confirmed_off_by == ""
+    assert metrics.CORE_ERRORS.labels(CLUSTER)._value.get() == before
+
+
+async def test_an_operators_word_that_redis_reads_late_is_known_to_the_leader(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R17: the word is carried out when Redis answers again; a question that was left behind makes no second incident."""
+    await world.create(["h1", "h2"], timers={"cooldown": 60.0})
+    dead = await world.live("h1", [vm_report(1)])
+    await world.live("h2")
+    await world.state("h1", HostState.HEALTHY)
+    await world.cut_power(dead)
+    await until(_without_agent(world, "h1"))
+    confirm, late = Incidents.confirm, list[Awaitable[Incident | None]]()
+
+    async def unanswered(self: Incidents, *arguments: str, **more: Any) -> Incident | None:
+        if late:
+            return await confirm(self, *arguments, **more)
+        late.append(confirm(self, *arguments, **more))
+        raise Unavailable("STORE_UNAVAILABLE", "Redis does not answer.")
+
+    monkeypatch.setattr(Incidents, "confirm", unanswered)
+    word = cs.ConfirmHostOffRequest(cluster_id=CLUSTER, host_id="h1", operator="alice", fence_epoch=0)
+    await world.operator.ConfirmHostOff(word)
+    order = await world.evacuator.ordered()
+    world.give_power("h1")
+    back = world.agent("h1", boot_id=dead.boot_id)
+    await back.connect()
+    await back.register([vm_report(1)])
+    await world.evacuator.cancelled()
+    world.settle(back)
+    await world.state("h1", HostState.HEALTHY)
+
+    assert order.host_id == "h1"
+    assert await late[0] is None
+    assert await world.store.incidents.open(CLUSTER) == []
 
 
 async def test_b05_explain_shows_votes_and_history(world: World, agents: dict[str, Agent]) -> None:
@@ -356,6 +418,14 @@ async def _claim(world: World, evacuation_id: str, vm: str, target: Agent) -> No
     )
     await store.evacuations.plan(CLUSTER, evacuation_id, "test", [entry])
     await store.evacuations.claim(CLUSTER, evacuation_id, "test", entry, host.host_id, record.owner_incarnation)
+
+
+def _without_agent(world: World, host_id: str) -> Callable[[], Awaitable[bool]]:
+    async def missing() -> bool:
+        answer = await world.operator.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER))
+        return host_id in answer.cluster.hosts_without_agent
+
+    return missing
 
 
 def _more_acks(agent: Agent, count: int) -> Callable[[], Awaitable[bool]]:

@@ -295,7 +295,7 @@ def test_a_wish_of_long_ago_is_no_sign_of_life() -> None:
 
 
 def test_nothing_is_decided_twice_while_the_store_is_asked() -> None:
-    """While the answer is awaited nothing else is asked, cleared or recorded, whatever the peers say."""
+    """While the answer is awaited nothing else is asked or cleared, whatever the peers say; that they reach it is on record."""
     w = asked()
     mark = len(w.log)
     w.sees[DEAD] = w.own_probe[DEAD] = PeerVerdict.OK
@@ -305,7 +305,8 @@ def test_nothing_is_decided_twice_while_the_store_is_asked() -> None:
     w.tell(ev.StoreLost())
     w.run(120)
 
-    assert {type(effect) for _, effect in w.log[mark:]} <= {fx.ProbeHost}
+    assert {type(effect) for _, effect in w.log[mark:]} <= {fx.ProbeHost, fx.RecordAgent}
+    assert [effect.gone for effect in w.of(fx.RecordAgent, DEAD)][-1:] == [True]
 
 
 # The operator

@@ -223,6 +223,34 @@ def test_a_host_that_was_reached_too_late_is_on_record_for_the_next_leader() -> 
     assert w.of(fx.RecordAgent, DEAD)[-1].gone
 
 
+def test_a_watchdog_that_did_not_work_is_on_record_for_the_next_leader() -> None:
+    """R10: who was reached later than a watchdog allows has none, also before an incident; a heartbeat gives it back."""
+    w = world()
+    w.tell(ev.SessionOpened(host_id=DEAD, boot_id=w.boots[DEAD], self_fencing=True, watchdog=True))
+    w.run(1)
+    assert w.of(fx.RecordAgent, DEAD)[-1].watchdog
+    w.lose_agent(DEAD)
+    w.run(FAST.lease_duration_s + FAST.kill_timeout_s + 3)
+    w.report("h01", **{DEAD: V.OK})
+    last = w.of(fx.RecordAgent, DEAD)[-1]
+    assert (last.gone, last.watchdog) == (True, False)
+    w.revive(DEAD)
+    w.run(2)
+
+    last = w.of(fx.RecordAgent, DEAD)[-1]
+    assert (last.gone, last.watchdog) == (False, True)
+
+
+def test_a_host_that_is_reached_before_its_stream_is_stale_costs_no_record() -> None:
+    """A heartbeat that comes late is no agent that is gone."""
+    w = world()
+    w.beating.discard(DEAD)
+    w.run(FAST.stream_stale_s / 2)
+    w.report("h01", **{DEAD: V.OK})
+
+    assert [e.gone for e in w.of(fx.RecordAgent, DEAD)] == [False]
+
+
 def test_what_a_former_run_saw_of_the_agent_still_counts() -> None:
     """A host whose agent ended under another manager, and that this one never heard, proves nothing either."""
     w = LeaseWorld(4, timers=FAST)
@@ -353,6 +381,38 @@ def test_a_clock_that_runs_otherwise_is_not_believed(rate: float) -> None:
     w.run(3 * FAST.wait_duration_s)
 
     assert w.proofs(DEAD) == [] and w.held_by(DEAD) == "CLOCK_SUSPECT"
+    assert w.of(fx.RecordClock, DEAD)[-1].suspect
+
+
+def test_a_clock_that_goes_wrong_with_the_last_heartbeats_is_on_record() -> None:
+    """Found when the proof is sought: the next leader has heard none of them."""
+    w = world()
+    w.run(60)
+    w.rates[DEAD] = 0.5
+    w.run(6)
+    assert w.of(fx.RecordClock, DEAD) == []
+    w.confirm(DEAD)
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.held_by(DEAD) == "CLOCK_SUSPECT"
+    assert [e.suspect for e in w.of(fx.RecordClock, DEAD)] == [True]
+
+
+@pytest.mark.parametrize(("age_s", "proofs"), [(10.0, 0), (3600.0, 1)])
+def test_a_clock_that_a_former_run_found_wrong_is_not_believed(age_s: float, proofs: int) -> None:
+    """R21: for an hour, under whichever leader; this one has not heard it at all."""
+    w = LeaseWorld(4, timers=FAST)
+    w.kill(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    left = ev.HostConfigured(
+        host_id=DEAD, boot_id="b", state=HostState.DOWN, incident_id="i1", self_fencing=True, clock_suspect_age_s=age_s
+    )
+    w.tell(left)
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    assert len(w.proofs(DEAD)) == proofs and (proofs or w.held_by(DEAD) == "CLOCK_SUSPECT")
+    assert w.of(fx.RecordClock, DEAD) == []
 
 
 def test_a_heartbeat_that_was_held_up_is_no_slow_clock() -> None:
@@ -387,6 +447,7 @@ def test_when_most_clocks_seem_fast_ours_is_slow() -> None:
     w.run(20)
 
     assert w.core.learning(w.now)
+    assert not any(w.of(fx.RecordClock, host)[-1].suspect for host in w.hosts if w.of(fx.RecordClock, host))
 
 
 def test_safe_mode_gives_no_proof() -> None:
@@ -481,6 +542,40 @@ def test_a_suspicion_of_a_former_run_that_has_lost_its_quorum_is_left_to_the_fen
     w.advance(DEAD, EvacuationState.FENCE_PENDING)
     w.run(3 * FAST.wait_duration_s)
     assert w.proofs(DEAD) == []
+
+
+def test_what_a_former_run_left_to_the_fence_gets_no_lease_proof() -> None:
+    """Design 4: the incident says that it has no quorum, and every later run of the manager holds itself to that."""
+    w = alone(fenced=True)
+    [confirm] = w.of(fx.ConfirmDown)
+    assert confirm.fence_decides
+
+    w = LeaseWorld(4, timers=FAST, fenced=True)
+    w.kill(DEAD)
+    w.tell(ev.HostRemoved(host_id=DEAD))
+    left = ev.HostConfigured(
+        host_id=DEAD,
+        boot_id="b",
+        state=HostState.FENCE_PENDING,
+        incident_id="i1",
+        fence_decides=True,
+        has_fence=True,
+        self_fencing=True,
+    )
+    w.tell(left)
+    w.configure({1: tuple(w.hosts)})
+    w.run(3 * FAST.wait_duration_s)
+
+    assert w.proofs(DEAD) == []
+
+
+def test_a_quorum_that_is_there_at_the_confirmation_is_said_to_be() -> None:
+    """Only what is confirmed without one is left to its fence."""
+    w = world(fenced=True)
+    w.confirm(DEAD)
+
+    [confirm] = w.of(fx.ConfirmDown)
+    assert not confirm.fence_decides and len(w.proofs(DEAD)) <= 1
 
 
 def test_a_manager_that_reaches_nobody_leaves_nobody_to_a_fence() -> None:

@@ -24,8 +24,8 @@ class Sighted:
         store = cast(Store, SimpleNamespace(vms=self))
         self.guests = RelayedGuests(store, "c1", cast(HostQueues, self))
 
-    def put(self, host_id: str, task: Callable[[], Awaitable[None]], *, until_done: bool) -> None:
-        assert until_done
+    def put(self, host_id: str, task: Callable[[], Awaitable[None]], *, until_done: bool, fact: str) -> None:
+        assert until_done and fact
         self.tasks.append(task)
 
     async def sighted(self, cluster_id: str, host_id: str, incarnation: int, states: dict[str, VmState]) -> None:

@@ -99,7 +99,7 @@ async def test_a_killed_servers_port_is_found_again() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", SERVER.replace("127.0.0.1:0", f"127.0.0.1:{port}"), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", SERVER.replace("127.0.0.1:0", f"127.0.0.1:{port}"), "0", stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         try:

@@ -34,6 +34,8 @@ TWO_IN_GROUP = {"groups": [{"id": "g", "policy": "anti-affinity", "mode": "hard"
 SOFT_GROUP = {"groups": [{"id": "g", "policy": "anti-affinity", "mode": "soft", "vms": ["vm1", "vm2"]}]}
 VM2_ON_H2 = {"vms": [{"id": "vm1", "host": "h1"}, {"id": "vm2", "host": "h2"}]}
 
+LOST: dict[str, Any] = {"from": "h1", "to": "management", "loss": 1.0}
+
 
 def history_of(vm2_at: str, *lines: Line) -> list[Line]:
     """A history that begins with vm1 on h1 and vm2 elsewhere."""
@@ -75,6 +77,39 @@ CASES = {
     "saved by the storage's lock": Case(
         breaks="no_lock_needed", lines=[line(5.0, Fact.LOCKED, "h2", "vm1", "start")], events=[]
     ),
+    "a start beside one that waits": Case(
+        breaks="one_start",
+        lines=[*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(20.0, Fact.GUEST_CREATED, "h3", "vm1", "start")],
+        events=PROVEN,
+    ),
+    "a returned host starts what waits elsewhere": Case(
+        breaks="one_start",
+        lines=[*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(20.0, Fact.HOST_UP, "h1"),
+               line(22.0, Fact.GUEST_CREATED, "h1", "vm1", "resume")],
+        events=PROVEN,
+    ),
+    "a guest destroyed after a partition that was healed host by host": Case(
+        breaks="healthy_untouched",
+        lines=[line(1.0, Fact.ACT, cause="partition", sides=[["h1", "h2"], ["h3", "management"]]),
+               line(2.0, Fact.ACT, cause="heal", hosts=["h1", "h2"], plane="all"),
+               line(90.0, Fact.GUEST_ENDS, "h1", "vm1", "self_fencing")],
+    ),
+    "a guest destroyed after a link that was healed with its host": Case(
+        breaks="healthy_untouched",
+        lines=[line(1.0, Fact.ACT, cause="link", **LOST),
+               line(2.0, Fact.ACT, cause="heal", hosts=["h1"], plane="all"),
+               line(90.0, Fact.GUEST_ENDS, "h1", "vm1", "self_fencing")],
+    ),
+    "a healthy host called down under the second of two managers": Case(
+        breaks="healthy_untouched", lines=[line(1.0, Fact.ACT, cause="manager_crash"), line(1.0, Fact.MANAGER_DOWN, manager=0)],
+        events=[state(90.0, "h1", "DOWN")], changes={"managers": 2},
+    ),
+    "a healthy host called down after its hanging libvirt was rebooted": Case(
+        breaks="healthy_untouched",
+        lines=[line(1.0, Fact.ACT, "h1", cause="hypervisor_hang"), line(2.0, Fact.ACT, "h1", cause="reboot"),
+               line(2.0, Fact.HOST_DOWN, "h1", cause="reboot"), line(3.0, Fact.HOST_UP, "h1")],
+        events=[state(90.0, "h1", "DOWN")],
+    ),
     "a guest destroyed on a healthy host": Case(
         breaks="healthy_untouched", lines=[line(50.0, Fact.GUEST_ENDS, "h1", "vm1", "self_fencing")]
     ),
@@ -100,6 +135,23 @@ CASES = {
         breaks="guarded",
         lines=[*DEAD, line(10.0, Fact.ACT, "h2", cause="crash"), line(10.0, Fact.HOST_DOWN, "h2", cause="crash")],
         events=[state(12.0, "h1", "DOWN"), state(12.0, "h2", "DOWN")],
+    ),
+    "down while another one is under suspicion": Case(
+        breaks="guarded",
+        lines=[*DEAD, line(10.0, Fact.ACT, "h2", cause="crash"), line(10.0, Fact.HOST_DOWN, "h2", cause="crash")],
+        events=[state(12.0, "h2", "SUSPECT"), state(12.1, "h2", "COOLDOWN"), state(14.0, "h1", "DOWN")],
+    ),
+    "down too soon, after a word of before its return": Case(
+        breaks="decided_after_learning",
+        lines=[line(1.0, Fact.ACT, "h1", cause="confirm_off"), *DEAD, line(11.0, Fact.LEADS, manager=1, term=2),
+               line(15.0, Fact.OPENED, "h1")],
+        events=[state(5.0, "h1", "HEALTHY")],
+    ),
+    "down too soon, after a word that was refused": Case(
+        breaks="decided_after_learning",
+        lines=[line(1.0, Fact.ACT, "h1", cause="confirm_off"), *DEAD, line(11.0, Fact.LEADS, manager=1, term=2),
+               line(15.0, Fact.OPENED, "h1")],
+        events=[{"t": 1.0, "type": "refused", "do": "confirm_off", "host": "h1", "reason": "HOST_ALIVE", "message": ""}],
     ),
     "a returned host starts what moved": Case(
         breaks="returned_host_starts_its_own",
@@ -129,6 +181,14 @@ CASES = {
         breaks="one_outcome",
         lines=[],
         changes={"final": {"vms": {"vm1": {"host": "h1", "state": "shutoff", "outcome": "PENDING", "reason": ""}}}},
+    ),
+    "it does not run, and nobody knows": Case(
+        breaks="one_outcome",
+        lines=[],
+        changes={"final": {"vms": {"vm1": {"host": "h1", "state": "shutoff", "outcome": "NONE", "reason": ""}}}},
+    ),
+    "a proof by something that is no rung": Case(
+        breaks="start_after_proof", lines=[*DEAD, *STARTED], events=[PROVEN[0], state(13.0, "h1", "FENCED", "CONFIRMED")]
     ),
     "a target over its memory": Case(
         breaks="no_target_overloaded", lines=[*DEAD, *STARTED], events=SETTLED,
@@ -221,6 +281,18 @@ PASSES: dict[str, Callable[[], Truth]] = {
     "a lost store gets its open incident back": lambda: truth(
         [*DEAD, line(12.0, Fact.OPENED, "h1"), line(13.0, Fact.STORE_LOST), line(14.0, Fact.OPENED, "h1", term=0, term_held=7)],
         PROVEN[:1],
+    ),
+    "down in the moment in which another's suspicion ends": lambda: truth(
+        [*DEAD, line(9.0, Fact.ACT, cause="isolate", hosts=("h2",), plane="all")],
+        [state(11.0, "h2", "SUSPECT"), state(14.0, "h1", "DOWN"), state(14.1, "h2", "AGENT_LOST")],
+    ),
+    "another start after one that its target's loss has ended": lambda: truth(
+        [*DEAD, STARTED[0], line(15.0, Fact.ACT, "h2", cause="crash"), line(15.0, Fact.HOST_DOWN, "h2", cause="crash"),
+         line(40.0, Fact.GUEST_CREATED, "h3", "vm1", "start")],
+        PROVEN,
+    ),
+    "another start after one whose target was proven dead": lambda: truth(
+        [*DEAD, STARTED[0], line(40.0, Fact.GUEST_CREATED, "h3", "vm1", "start")], [*PROVEN, state(30.0, "h2", "FENCED", "LEASE")]
     ),
     "a second loss after the first is settled": lambda: truth(
         [*DEAD, *STARTED, line(30.0, Fact.ACT, "h3", cause="crash")], [*SETTLED, state(40.0, "h3", "DOWN")]

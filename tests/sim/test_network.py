@@ -75,7 +75,10 @@ def test_heal_ends_what_cuts_a_host_and_only_that(network: Network) -> None:
 
     network.heal(["h2"], "peers")
     assert network.carries("h2", "h3")
-    assert not network.carries("h2", "evac")
+    assert not network.carries("h2", "evac") and not network.whole
+
+    network.heal(["h2"], "management")
+    assert network.whole
 
 
 def test_heal_all_ends_everything(network: Network) -> None:

@@ -170,6 +170,19 @@ def test_a_returned_host_has_another_boot_and_its_old_disks(open_stage: Open) ->
     assert [guest.host for guest in stage.world.guests() if guest.vm == "vm1"] != ["h1"]
 
 
+def test_a_reboot_does_not_boot_a_host_that_was_lost_since(open_stage: Open) -> None:
+    """It was booted meanwhile, and lost again: the reboot of before has nothing to say of that."""
+    stage = open_stage()
+    stage.do("reboot", host="h1", down_s=30.0)
+    stage.run(5.0)
+    stage.do("boot", host="h1")
+    stage.run(5.0)
+    stage.do("crash", host="h1")
+    stage.run(60.0)
+
+    assert not stage.site.host("h1").powered
+
+
 def test_an_isolated_host_fences_itself_before_its_vms_start_elsewhere(open_stage: Open) -> None:
     """Without any fence device."""
     stage = open_stage()

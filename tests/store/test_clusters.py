@@ -104,6 +104,24 @@ async def test_a_lost_store_is_restored_under_the_next_generation(store: Store, 
     assert (again.incident_id, again.fence_epoch) == (incident.incident_id, incident.fence_epoch)
 
 
+async def test_a_restored_incident_is_what_its_leader_remembers(store: Store, redis_home: RedisHome) -> None:
+    """Also that only a fence may prove it; one that the host's record does not name is not brought back."""
+    await cluster_of(store, C, ["h1", "h2"])
+    for host_id in ("h1", "h2"):
+        await store.incidents.suspect(C, host_id, f"boot-{host_id}-1", 0.0, 30.0, "UNCONFIRMABLE", "")
+    alone = await store.incidents.confirm(C, "h1", "boot-h1-1", "nobody sees it", fence_decides=True)
+    other = await store.incidents.confirm(C, "h2", "boot-h2-1", "nobody sees it", fence_decides=True)
+    assert alone is not None and other is not None
+    before = await store.clusters.snapshot(C)
+    redis_home.restart_empty()
+    remembered = [alone, replace(other, incident_id="an-older-one")]
+    await store.clusters.restore(before.cluster, list(before.hosts.values()), [], incidents=remembered)
+
+    first, second = await store.incidents.open(C)
+    assert first == alone
+    assert (second.incident_id, second.fence_decides) == (other.incident_id, False)
+
+
 @pytest.mark.parametrize("state", [HostState.DOWN, HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED])
 async def test_a_restored_cluster_does_not_wait_for_the_dead(store: Store, redis_home: RedisHome, state: HostState) -> None:
     """R20: a host whose death was proven, and that has not registered since, runs nothing; an unproven one may."""

@@ -101,15 +101,30 @@ async def test_safe_mode_ends_with_the_last_host(store: Store) -> None:
     await cluster_of(store, C, ["h1", "h2", "h3"])
     entered = await store.clusters.enter_safe_mode(C, 1000, ["h1", "h2", "h3"])
     again = await store.clusters.enter_safe_mode(C, 2000, ["h1"])
-    one_less = await store.clusters.safe_arrived(C, "h1")
-    await store.clusters.safe_arrived(C, "h1")
+    one_less = await store.clusters.safe_arrived(C, ["h1"])
+    await store.clusters.safe_arrived(C, ["h1"])
     await store.hosts.confirm_off(C, "h2", (await store.hosts.get(C, "h2")).fence_epoch, "anna")
     last = await store.clusters.get(C)
-    over = await store.clusters.safe_arrived(C, "h3")
+    over = await store.clusters.safe_arrived(C, ["h3"])
 
     assert entered.awaited == again.awaited == ("h1", "h2", "h3") and entered.safe_mode
     assert (entered.store_generation > 1000, again.store_generation > 2000) == (True, True)
     assert (one_less.awaited, last.awaited, over.awaited, over.safe_mode) == (("h2", "h3"), ("h3",), (), False)
+
+
+async def test_a_word_that_is_taken_back_is_waited_for_again(store: Store) -> None:
+    """R20: also where it was the last that safe mode waited for; a host that had reported already is not."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await store.clusters.enter_safe_mode(C, 1000, ["h2"])
+    for host_id in ("h1", "h2"):
+        await store.hosts.confirm_off(C, host_id, 0, "anna")
+    assert not (await store.clusters.get(C)).safe_mode
+    for host_id in ("h1", "h2"):
+        await store.hosts.retract_off(C, host_id, 7)
+        assert (await store.hosts.get(C, host_id)).is_confirmed_off
+        assert not (await store.hosts.retract_off(C, host_id, 0)).is_confirmed_off
+
+    assert (await store.clusters.get(C)).awaited == ("h2",)
 
 
 async def test_nothing_is_claimed_in_safe_mode(store: Store) -> None:
@@ -119,7 +134,7 @@ async def test_nothing_is_claimed_in_safe_mode(store: Store) -> None:
     await store.clusters.enter_safe_mode(C, 0, ["h2"])
     with pytest.raises(Unavailable) as caught:
         await way.claim(way.entries[0])
-    await store.clusters.safe_arrived(C, "h2")
+    await store.clusters.safe_arrived(C, ["h2"])
 
     assert caught.value.reason == "SAFE_MODE"
     assert (await way.claim(way.entries[0])).target_host_id == "h2"

@@ -130,6 +130,34 @@ async def test_a_confirmed_failure_withdraws_the_offer(store: Store) -> None:
     assert (await store.hosts.get(C, "h1")).incarnation_revoked is False
 
 
+async def test_a_hello_takes_back_and_gives_nothing(store: Store) -> None:
+    """R16: what an agent promises after a silence says nothing of it, under whichever leader; that it has no guard counts."""
+    await cluster_of(store, C, ["h1"])
+    await store.hosts.note(C, "h1", self_fencing=False, watchdog=False)
+    told = await store.hosts.hello(C, "h1", "boot-h1-1", True, True)
+    assert (told.self_fencing, told.watchdog) == (False, False)
+    given = await store.hosts.note(C, "h1", self_fencing=True, watchdog=True)
+    assert (given.self_fencing, given.watchdog) == (True, True)
+    kept = await store.hosts.hello(C, "h1", "boot-h1-1", True, True)
+    assert (kept.self_fencing, kept.watchdog) == (True, True)
+    gone = await store.hosts.hello(C, "h1", "boot-h1-2", False, False)
+
+    assert (gone.boot_id, gone.self_fencing, gone.watchdog) == ("boot-h1-2", False, False)
+
+
+async def test_a_wrong_clock_is_one_of_this_boot(store: Store) -> None:
+    """When it was found wrong is on record until that is taken back, or the host boots anew."""
+    await cluster_of(store, C, ["h1"])
+    assert (await store.hosts.get(C, "h1")).clock_suspect_s == 0.0
+    first = await store.hosts.note_clock(C, "h1", suspect=True)
+    again = await store.hosts.hello(C, "h1", first.boot_id, True)
+    assert again.clock_suspect_s == first.clock_suspect_s > 0.0
+    assert (await store.hosts.note_clock(C, "h1", suspect=False)).clock_suspect_s == 0.0
+    await store.hosts.note_clock(C, "h1", suspect=True)
+
+    assert (await store.hosts.hello(C, "h1", "boot-h1-9", True)).clock_suspect_s == 0.0
+
+
 async def test_the_operators_word_is_for_one_failure(store: Store) -> None:
     """It needs the present fence epoch, counts for the incident it makes, and ends with the next registration."""
     await cluster_of(store, C, ["h1"])

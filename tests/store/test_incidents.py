@@ -35,6 +35,43 @@ async def test_confirming_makes_one_incident(store: Store) -> None:
     assert await store.incidents.suspects(C) == []
 
 
+async def test_an_incident_says_that_only_a_fence_may_prove_it(store: Store) -> None:
+    """As it was confirmed, for whoever reads it; a repeat does not change it."""
+    await cluster_of(store, C, ["h1"])
+    await suspect(store)
+    incident = await store.incidents.confirm(C, "h1", BOOT, "nobody", fence_decides=True)
+
+    assert incident is not None and incident.fence_decides
+    assert await store.incidents.confirm(C, "h1", BOOT, "again") == incident
+    assert await store.incidents.open(C) == [incident]
+
+
+@pytest.mark.parametrize("operator", [False, True])
+async def test_a_confirmation_that_was_refused_is_never_made(store: Store, operator: bool) -> None:
+    """R17: what a leader was told is no incident is none, however late its question is read; a later question counts."""
+    await cluster_of(store, C, ["h1"])
+    await suspect(store)
+    leader = store.under(7)
+    assert await leader.incidents.refuse(C, "h1", 2) is None
+    assert await store.incidents.suspects(C) == []
+    await suspect(store)
+    for ask in (1, 2):
+        assert await leader.incidents.confirm(C, "h1", BOOT, "late", operator=operator, ask=ask) is None
+
+    incident = await leader.incidents.confirm(C, "h1", BOOT, "in time", operator=operator, ask=3)
+    assert incident is not None and await leader.incidents.refuse(C, "h1", 3) == incident
+
+
+async def test_the_next_leader_counts_anew(store: Store) -> None:
+    """What was refused to one term says nothing of the next one's questions."""
+    await cluster_of(store, C, ["h1"])
+    first = store.under(7)
+    assert await first.incidents.refuse(C, "h1", 9) is None
+    await suspect(store)
+
+    assert await store.under(8).incidents.confirm(C, "h1", BOOT, "", ask=1) is not None
+
+
 async def test_a_missing_or_other_record_only_cancels(store: Store) -> None:
     """No record, an expired one, one of another boot, a cooldown that runs, a host that booted since: nothing is confirmed."""
     await cluster_of(store, C, ["h1"])

@@ -112,6 +112,7 @@ async def test_decisions_of_an_old_term_change_nothing(store: Store) -> None:
         lambda: stale.incidents.suspect("c2", "h1", host.boot_id, 0.0, 30.0, "SILENT", ""),
         lambda: stale.incidents.clear_suspect("c2", "h1"),
         lambda: stale.incidents.confirm("c2", "h1", host.boot_id, "", operator=True),
+        lambda: stale.incidents.refuse("c2", "h1", 1),
         lambda: stale.incidents.close("c2", "h1", "i1"),
         lambda: stale.hosts.set_state("c2", "h1", HostState.AGENT_LOST, "", ""),
         lambda: stale.hosts.offer("c2", "h1", "token"),

@@ -77,7 +77,7 @@ async def test_a_domain_whose_claim_was_lost_waits_for_the_end_of_safe_mode(stor
     await cluster_of(store, C, ["h1", "h2"])
     await store.clusters.enter_safe_mode(C, 50, ["h2"])
     assert await say(store, "h1", waiting("v1", claim=7), orphans=True) == ObserveResult()
-    await store.clusters.safe_arrived(C, "h2")
+    await store.clusters.safe_arrived(C, ["h2"])
     assert await say(store, "h1", waiting("v1", claim=7)) == ObserveResult()
     assert await say(store, "h1", waiting("v1", claim=0), orphans=True) == ObserveResult()
     assert len((await say(store, "h1", waiting("v1", claim=7), orphans=True)).adopted) == 1
@@ -109,8 +109,40 @@ async def test_a_domain_found_shut_off_after_the_loss_gives_way_to_the_one_that_
     assert moved.vm_id == "v1" and [vm.vm_id for vm in await store.vms.list(C, "h2")] == ["v1"]
 
 
+@pytest.mark.parametrize("after", [0, 1])
+async def test_what_fenced_itself_before_the_loss_gives_way_to_the_one_that_waits(store: Store, after: int) -> None:
+    """Its old host still holds the epoch that the claim was made from; adopted, its record says why the VM does not run."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await say(store, "h1", running("v1", state=SHUTOFF, reason="self_fenced", epoch=6))
+    adopted = await store.vms.get(C, "v1")
+    assert (adopted.owner_host_id, adopted.epoch, adopted.desired_state, adopted.reason) == ("h1", 7, SHUTOFF, "SELF_FENCED")
+    await say(store, "h2", waiting("v1", claim=7 + after), orphans=True)
+
+    record = await store.vms.get(C, "v1")
+    assert (record.owner_host_id, record.epoch, record.desired_state, record.unadmitted) == ("h2", 8 + after, RUNNING, True)
+    assert record.reason == ""
+
+
+async def test_a_vm_that_fenced_itself_before_the_loss_waits_for_a_person(store: Store) -> None:
+    """Nobody knows whether it was started elsewhere: it is not started, and says so until it runs."""
+    await cluster_of(store, C, ["h1", "h2"])
+    await say(store, "h1", running("v1", state=SHUTOFF, reason="self_fenced"), running("v2", state=SHUTOFF, reason="shutdown"))
+    assert [(vm.desired_state, vm.reason) for vm in await store.vms.list(C)] == [(SHUTOFF, "SELF_FENCED"), (SHUTOFF, "")]
+    await say(store, "h1", running("v1"))
+
+    record = await store.vms.get(C, "v1")
+    assert (record.desired_state, record.reason) == (RUNNING, "")
+
+
 @pytest.mark.parametrize(
-    ("reason", "epoch", "state"), [("shutdown", 0, SHUTOFF), ("unknown", 7, SHUTOFF), ("unknown", 0, RUNNING), ("", 0, PAUSED)]
+    ("reason", "epoch", "state"),
+    [
+        ("shutdown", 0, SHUTOFF),
+        ("unknown", 7, SHUTOFF),
+        ("self_fenced", 7, SHUTOFF),
+        ("unknown", 0, RUNNING),
+        ("", 0, PAUSED),
+    ],
 )
 async def test_a_domain_that_waits_takes_nothing_from_its_owner(store: Store, reason: str, epoch: int, state: VmState) -> None:
     """Switched off by its user, owned under a newer epoch than the claim, or executing: its owner keeps it."""

@@ -65,4 +65,4 @@ class Alarms:
         async def append() -> None:
             await self._store.events.append(self._cluster_id, "alarm", detail, incident_id=incident_id, actor="manager")
 
-        self._queues.put(host_id, append, until_done=True)
+        self._queues.put(host_id, append, until_done=True, tells=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 
 import structlog
@@ -27,13 +26,12 @@ from vmha.manager.safe_mode import SafeMode
 from vmha.manager.session_desk import SessionDesk
 from vmha.manager.session_messages import HYPERVISOR
 from vmha.manager.sessions import Sessions
+from vmha.manager.waiting_events import WaitingEvents
 from vmha.model import ProtectionState
 from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
 
 SHORTEST_TIMER_S: Final = 0.001
 AFTER_FAILURE_S: Final = 1.0
-QUEUE: Final = 10_000
-"""Events that may wait while one is worked on; they only come from effects that answer at once."""
 
 _log = structlog.get_logger("vmha.manager")
 
@@ -60,7 +58,7 @@ class ClusterLoop:
         memory.incidents.update((incident.host_id, incident) for incident in incidents)
         self.cluster_id = memory.cluster.cluster_id
         self.sessions = Sessions(self.cluster_id)
-        self.queues = HostQueues("store", store_away=parts.store_watch.away, may_act=mandate.holds)
+        self.queues = HostQueues("store", self.cluster_id, store_away=parts.store_watch.away, may_act=mandate.holds)
         self.alarms = Alarms(parts.store, self.cluster_id, self.queues, self._incident_of)
         self.rounds = Rounds(parts, memory, self.sessions, self._drawn)
         self.contact = Contact(max(parts.clock.now(), mandate.settled_s))
@@ -74,7 +72,7 @@ class ClusterLoop:
         self.desk = SessionDesk(parts, self)
         self.started_s = parts.clock.now()
         self.core = Detector(self.cluster_id, self.started_s, self.contact)
-        self._waiting: deque[ev.Event] = deque(maxlen=QUEUE)
+        self._waiting = WaitingEvents(self.cluster_id)
         self._busy = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -126,7 +124,7 @@ class ClusterLoop:
     def feed(self, event: ev.Event) -> None:
         """Tell the detector, and carry out what it wants. Events that come meanwhile wait for their turn."""
         self._parts.lag.check()
-        self._waiting.append(event)
+        self._waiting.put(event)
         self._turn()
 
     def _turn(self) -> None:
@@ -138,7 +136,7 @@ class ClusterLoop:
         self._busy = True
         try:
             while self._waiting:
-                event, now = self._waiting.popleft(), self._parts.clock.now()
+                event, now = self._waiting.take(), self._parts.clock.now()
                 try:
                     # What has run out by now has run out before this event (R16).
                     self.contact.advance(now)
@@ -197,7 +195,7 @@ class ClusterLoop:
 
     def _lagged(self, lag_s: float) -> None:
         # Before whatever waits: it is older than the stall's end.
-        self._waiting.appendleft(ev.LoopLagged(lag_s=lag_s))
+        self._waiting.put_first(ev.LoopLagged(lag_s=lag_s))
         self._turn()
 
     def _store_changed(self, reachable: bool) -> None:
@@ -279,19 +277,22 @@ class ClusterLoop:
                 confirm_in_s=suspect.confirm_in_s,
                 evidence=suspect.evidence,
             )
+        incident, wall_s = self.memory.incidents.get(record.host_id), self._parts.clock.wall()
         self.feed(
             ev.HostConfigured(
                 host_id=record.host_id,
                 in_maintenance=record.in_maintenance,
                 state=record.state,
                 boot_id=record.boot_id,
-                incident_id=self._incident_of(record.host_id),
+                incident_id="" if incident is None else incident.incident_id,
+                fence_decides=incident is not None and incident.fence_decides,
                 suspicion=suspicion,
                 has_fence=record.config.fence is not None,
                 self_fencing=record.self_fencing,
                 watchdog=record.watchdog,
                 agent_gone=record.agent_gone,
-                flaps_age_s=tuple(max(0.0, self._parts.clock.wall() - at) for at in record.flaps_s),
+                clock_suspect_age_s=max(0.0, wall_s - record.clock_suspect_s) if record.clock_suspect_s else None,
+                flaps_age_s=tuple(max(0.0, wall_s - at) for at in record.flaps_s),
             )
         )
         metrics.set_host_state(self.cluster_id, record.host_id, record.state)
@@ -380,7 +381,7 @@ class ClusterLoop:
         async def tell() -> None:
             await self._parts.store.events.append(self.cluster_id, "protection_state_change", detail, actor="manager")
 
-        self.queues.put("", tell, until_done=True)
+        self.queues.put("", tell, until_done=True, tells=True)
 
 
 def _settings(cluster: object) -> tuple[object, ...]:

@@ -88,7 +88,7 @@ class ConfigKeeper:
             self._memory.put_host(await self._store.hosts.note(self._memory.cluster.cluster_id, host_id, config_sent=version))
             self._made()
 
-        self._queues.put(host_id, record, until_done=True)
+        self._queues.put(host_id, record, until_done=True, fact="config_sent")
 
     def confirmed(self, host_id: str, version: int) -> bool:
         """A host said which configuration it holds; whether that is news. Others than it was sent it cannot hold."""
@@ -101,7 +101,7 @@ class ConfigKeeper:
         async def record() -> None:
             await self._store.hosts.note(self._memory.cluster.cluster_id, host_id, config_confirmed=version)
 
-        self._queues.put(host_id, record, until_done=True)
+        self._queues.put(host_id, record, until_done=True, fact="config_confirmed")
         return True
 
     def _queue(self) -> None:

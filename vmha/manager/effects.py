@@ -45,12 +45,17 @@ class ClearSuspect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmDown:
-    """Make the incident, if the suspicion is still on record (or an operator said so); answer ConfirmEnded."""
+    """Make the incident, if the suspicion is still on record (or an operator said so); answer ConfirmEnded.
+
+    Attributes:
+        fence_decides: There is no quorum: no lease proof is given for it, by this run or a later one (design section 4).
+    """
 
     host_id: str
     boot_id: str
     evidence: str
     operator: bool = False
+    fence_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,15 @@ class RecordAgent:
     host_id: str
     gone: bool
     self_fencing: bool
+    watchdog: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordClock:
+    """Make durable that a host's clock was found wrong now, or that it was ours: it proves nothing for an hour, to any leader."""
+
+    host_id: str
+    suspect: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +176,7 @@ Effect = (
     | CloseIncident
     | TellNoProof
     | RecordAgent
+    | RecordClock
     | RecordFlap
     | RecordCalm
     | PermitRegistration

@@ -58,11 +58,13 @@ class HostConfigured:
     Attributes:
         state: What the store says; read only the first time.
         incident_id: The open incident; empty when none.
+        fence_decides: That was confirmed without a quorum: no lease proof is given for it.
         suspicion: What a former manager run suspected; None when nothing.
         has_fence: A fence device is configured for it.
         self_fencing: Its agent's last word on its guard, as the store has it.
         watchdog: A watchdog resets it when its agent dies.
         agent_gone: A former run saw its agent end before the rest of it.
+        clock_suspect_age_s: How long ago its clock was found wrong; None where it was not.
         flaps_age_s: How long ago it was suspected in vain.
     """
 
@@ -71,11 +73,13 @@ class HostConfigured:
     state: HostState = HostState.UNKNOWN
     boot_id: str = ""
     incident_id: str = ""
+    fence_decides: bool = False
     suspicion: RestoredSuspicion | None = None
     has_fence: bool = False
     self_fencing: bool = False
     watchdog: bool = False
     agent_gone: bool = False
+    clock_suspect_age_s: float | None = None
     flaps_age_s: tuple[float, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Final, Protocol
 
 import structlog
@@ -27,7 +28,7 @@ from vmha.v1 import manager_service_pb2 as ms
 SUSPICION_OUTLIVES_S: Final = 60.0
 """A suspicion's record lives this much longer than twice its cooldown: its absence only ever cancels."""
 CONFIRM_WITHIN_S: Final = 2.0
-"""A confirmation that waited longer than this for its turn is not asked for any more: its evidence is old."""
+"""A confirmation that waited longer than this for its turn is not asked for: its evidence is old. A word does not age."""
 RETRY_S: Final = 0.5
 PROBES: Final = 64
 
@@ -66,6 +67,7 @@ class Executor:
         self._queues = queues
         self._alarms = alarms
         self._answers = answers
+        self._asks = count(1)
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._probe_slots = asyncio.Semaphore(PROBES)
         self._acts: dict[type, Callable[..., None]] = {
@@ -78,6 +80,7 @@ class Executor:
             fx.CancelEvacuation: self._cancel_evacuation,
             fx.TellNoProof: self._tell_no_proof,
             fx.RecordAgent: self._record_agent,
+            fx.RecordClock: self._record_clock,
             fx.RecordFlap: self._record_flap,
             fx.RecordCalm: self._record_calm,
             fx.CloseIncident: self._close_incident,
@@ -161,7 +164,7 @@ class Executor:
         async def clear() -> None:
             await self._parts.store.incidents.clear_suspect(self._cluster_id, effect.host_id)
 
-        self._queues.put(effect.host_id, clear, until_done=True)
+        self._queues.put(effect.host_id, clear, until_done=True, fact="suspicion")
 
     def _confirm_down(self, effect: fx.ConfirmDown) -> None:
         # From here until the store's answer is known no heartbeat of the host is acknowledged (R17).
@@ -171,7 +174,7 @@ class Executor:
         async def confirm() -> None:
             incident = None
             try:
-                if self._parts.clock.now() - asked_s <= CONFIRM_WITHIN_S:
+                if effect.operator or self._parts.clock.now() - asked_s <= CONFIRM_WITHIN_S:
                     incident = await self._confirm(effect)
             finally:
                 self._end_confirm(effect.host_id, incident, asked_s)
@@ -179,28 +182,30 @@ class Executor:
         self._queues.put(effect.host_id, confirm, until_done=False)
 
     async def _confirm(self, effect: fx.ConfirmDown) -> Incident | None:
-        incidents = self._parts.store.incidents
-        try:
-            return await incidents.confirm(
-                self._cluster_id, effect.host_id, effect.boot_id, effect.evidence, operator=effect.operator
-            )
-        except Unavailable:
-            self._parts.store_watch.away()
-            return await self._resolve(effect.host_id)
+        while True:
+            ask = next(self._asks)
+            try:
+                return await self._parts.store.incidents.confirm(
+                    self._cluster_id,
+                    effect.host_id,
+                    effect.boot_id,
+                    effect.evidence,
+                    operator=effect.operator,
+                    fence_decides=effect.fence_decides,
+                    ask=ask,
+                )
+            except Unavailable:
+                self._parts.store_watch.away()
+                incident = await self._resolve(effect.host_id, ask)
+                if incident is not None or not effect.operator:
+                    return incident
+                # An operator's word does not age, and was accepted.
 
-    async def _resolve(self, host_id: str) -> Incident | None:
-        """What became of a confirmation that Redis did not answer: it may have been made, or may still wait in a socket.
-
-        Without the suspicion's record a late one confirms nothing; so that is taken away before "no" is believed.
-        """
-        incidents = self._parts.store.incidents
+    async def _resolve(self, host_id: str, ask: int) -> Incident | None:
+        """What became of a confirmation that Redis did not answer; a late one must not contradict a "no"."""
         while True:
             try:
-                incident = await incidents.get_open(self._cluster_id, host_id)
-                if incident is not None:
-                    return incident
-                await incidents.clear_suspect(self._cluster_id, host_id)
-                return await incidents.get_open(self._cluster_id, host_id)
+                return await self._parts.store.incidents.refuse(self._cluster_id, host_id, ask)
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
 
@@ -272,23 +277,34 @@ class Executor:
     def _record_agent(self, effect: fx.RecordAgent) -> None:
         async def record() -> None:
             record = await self._parts.store.hosts.note(
-                self._cluster_id, effect.host_id, agent_gone=effect.gone, self_fencing=effect.self_fencing
+                self._cluster_id,
+                effect.host_id,
+                agent_gone=effect.gone,
+                self_fencing=effect.self_fencing,
+                watchdog=effect.watchdog,
             )
             self._memory.put_host(record)
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, fact="agent")
+
+    def _record_clock(self, effect: fx.RecordClock) -> None:
+        async def record() -> None:
+            hosts = self._parts.store.hosts
+            self._memory.put_host(await hosts.note_clock(self._cluster_id, effect.host_id, suspect=effect.suspect))
+
+        self._queues.put(effect.host_id, record, until_done=True, fact="clock")
 
     def _record_flap(self, effect: fx.RecordFlap) -> None:
         async def record() -> None:
             await self._parts.store.incidents.note_flap(self._cluster_id, effect.host_id)
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, tells=True)
 
     def _record_calm(self, effect: fx.RecordCalm) -> None:
         async def record() -> None:
             await self._parts.store.hosts.set_state(self._cluster_id, effect.host_id, effect.state, "HEARTBEAT", "")
 
-        self._queues.put(effect.host_id, record, until_done=True)
+        self._queues.put(effect.host_id, record, until_done=True, fact="state")
 
     # Telling
 
@@ -324,5 +340,5 @@ class Executor:
                 self._cluster_id, effect.host_id, effect.new, detail, incident_id=effect.incident_id
             )
 
-        self._queues.put(effect.host_id, write, until_done=True)
-        self._queues.put(effect.host_id, tell, until_done=True)
+        self._queues.put(effect.host_id, write, until_done=True, fact="state")
+        self._queues.put(effect.host_id, tell, until_done=True, tells=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-from vmha.errors import PreconditionFailed
-from vmha.manager import events as ev
 from vmha.manager.explain import explain_host
 from vmha.manager.operations import Context, Operations, operator_of, version_of
 from vmha.rpc import convert, pages, validate
@@ -103,11 +101,7 @@ class HostMethods(cs_grpc.ClusterServiceServicer):
         validate.confirm_host_off(request)
         cluster_id, host_id, who = request.cluster_id, request.host_id, request.operator
         async with self._operations.act(cluster_id, "ConfirmHostOff", f"{cluster_id}/{host_id}", who, request.comment):
-            loop = await self._operations.loop(cluster_id)
-            if loop.core.is_heard(host_id, self._operations.clock.now()):
-                raise PreconditionFailed("HOST_ALIVE", f"{host_id} is alive: its agent was heard just now.")
-            record = await self._operations.store.hosts.confirm_off(cluster_id, host_id, request.fence_epoch, who)
-            loop.feed(ev.OperatorConfirmedOff(host_id=host_id, operator=who))
+            record = await self._operations.confirm_off(cluster_id, host_id, request.fence_epoch, who)
         return cs.ConfirmHostOffResponse(host=await self._operations.host_message(record))
 
     async def ExplainHost(self, request: cs.ExplainHostRequest, context: Context) -> cs.ExplainHostResponse:  # noqa: N802

@@ -71,12 +71,17 @@ def reason_of(host: HostView, state: HostState, reason: str) -> str:
     return FLAPPING if state in STREAMING and FLAPPING in host.alarms else reason
 
 
-def note_agent(host: HostView, *, gone: bool, self_fencing: bool) -> Effects:
-    """What is known of a host's agent: durable where it changes, for a later run must not take its silence for the host's."""
-    if (gone, self_fencing) == (host.agent_gone, host.self_fencing):
+def note_agent(host: HostView, *, gone: bool, self_fencing: bool, watchdog: bool | None = None) -> Effects:
+    """What is known of a host's agent: durable where it changes, for a later run must not take its silence for the host's.
+
+    Args:
+        watchdog: None: as before.
+    """
+    found = gone, self_fencing, host.watchdog if watchdog is None else watchdog
+    if found == (host.agent_gone, host.self_fencing, host.watchdog):
         return []
-    host.agent_gone, host.self_fencing = gone, self_fencing
-    return [fx.RecordAgent(host_id=host.host_id, gone=gone, self_fencing=self_fencing)]
+    host.agent_gone, host.self_fencing, host.watchdog = found
+    return [fx.RecordAgent(host_id=host.host_id, gone=gone, self_fencing=self_fencing, watchdog=host.watchdog)]
 
 
 def clear(host: HostView, state: HostState, reason: str, now: float, *, in_vain: bool = True) -> Effects:

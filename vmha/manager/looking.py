@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vmha.manager import effects as fx
 from vmha.manager import lease_rung, silence
 from vmha.manager.agenda import NEVER
@@ -17,11 +19,18 @@ def look(cluster: ClusterView, host: HostView, now: float) -> Effects:
     if host.is_watched and not cluster.is_planned(host, now):
         done += silence.probe_when_late(cluster, host, now)
         if cluster.is_stale(host, now):
-            done += silence.judge(cluster, host, now)
+            done += _told_whole(host, silence.judge(cluster, host, now))
     elif lease_rung.waits(host):
         done += lease_rung.climb(cluster, host, now)
     schedule(cluster, host, now)
     return done
+
+
+def _told_whole(host: HostView, done: Effects) -> Effects:
+    """A confirmation without a quorum says so: the runs after this one must give no lease proof for it either."""
+    if host.suspicion is None or not host.suspicion.fence_decides:
+        return done
+    return [replace(effect, fence_decides=True) if isinstance(effect, fx.ConfirmDown) else effect for effect in done]
 
 
 def look_at_suspects(cluster: ClusterView, now: float) -> Effects:

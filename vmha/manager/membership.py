@@ -72,6 +72,8 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
         agent_gone=x.agent_gone,
     )
     host.note_cleared(*(now - age_s for age_s in sorted(x.flaps_age_s, reverse=True)))
+    if x.clock_suspect_age_s is not None:
+        host.clock.suspect_at = now - x.clock_suspect_age_s
     cluster.add(host)
     done = _resume(host, x, now)
     if x.suspicion is not None and host.suspicion is None:
@@ -84,7 +86,8 @@ def _restore(cluster: ClusterView, x: ev.HostConfigured, now: float) -> Effects:
 def _resume(host: HostView, x: ev.HostConfigured, now: float) -> Effects:
     if x.incident_id:
         registered = x.state not in IN_INCIDENT
-        host.incident = OpenIncident(x.incident_id, was_proven=x.state in PROVEN_DEAD, registered=registered)
+        was_proven = x.state in PROVEN_DEAD
+        host.incident = OpenIncident(x.incident_id, was_proven=was_proven, registered=registered, fence_decides=x.fence_decides)
         return [fx.OrderEvacuation(host_id=x.host_id, incident_id=x.incident_id)]
     if x.suspicion is not None and x.suspicion.boot_id == x.boot_id and x.state in SUSPECTED:
         left = max(0.0, x.suspicion.confirm_in_s)

@@ -35,6 +35,12 @@ CORE_ERRORS: Final = Counter(
     "vmha_manager_core_errors_total", "Events that the detector refused, and effects that failed", ["cluster"]
 )
 
+DROPPED: Final = Counter(
+    "vmha_manager_dropped_total",
+    "What found no room in a queue and was given up: task (told to the store), event (told to the detector)",
+    ["cluster", "what"],
+)
+
 
 def set_host_state(cluster_id: str, host_id: str, state: HostState) -> None:
     """Show a host's state by its number in the contract, which never changes."""

@@ -10,7 +10,8 @@ import grpc
 import structlog
 
 from vmha.clock import Clock
-from vmha.errors import Aborted, NotFound, Unavailable, VmhaError
+from vmha.errors import Aborted, NotFound, PreconditionFailed, Unavailable, VmhaError
+from vmha.manager import events as ev
 from vmha.manager.cluster_loop import ClusterLoop
 from vmha.manager.discovery import Discovery
 from vmha.manager.enablement import hypervisors, protection_state
@@ -105,6 +106,29 @@ class Operations:
             PreconditionFailed: NOT_LEADER.
         """
         return await self.discovery.led(cluster_id)
+
+    async def confirm_off(self, cluster_id: str, host_id: str, fence_epoch: int, operator: str) -> HostRecord:
+        """Takes an operator's word that a host is off, and makes an incident of it.
+
+        Raises:
+            PreconditionFailed: HOST_ALIVE, also where it is heard while the word is written down: then that is taken back.
+            Aborted: STALE_FENCE_EPOCH.
+        """
+        self._check_silent(await self.loop(cluster_id), host_id)
+        record = await self.store.hosts.confirm_off(cluster_id, host_id, fence_epoch, operator)
+        # Who leads, and what it has heard, may have changed meanwhile.
+        loop = await self.loop(cluster_id)
+        try:
+            self._check_silent(loop, host_id)
+        except PreconditionFailed:
+            await self.store.hosts.retract_off(cluster_id, host_id, fence_epoch)
+            raise
+        loop.feed(ev.OperatorConfirmedOff(host_id=host_id, operator=operator))
+        return record
+
+    def _check_silent(self, loop: ClusterLoop, host_id: str) -> None:
+        if loop.core.is_heard(host_id, self.clock.now()):
+            raise PreconditionFailed("HOST_ALIVE", f"{host_id} is alive: its agent was heard just now.")
 
     async def _record(self, cluster_id: str, name: str, subject: str, actor: str, refused: str, message: str) -> None:
         _log.info("operator act", cluster_id=cluster_id, act=name, subject=subject, actor=actor, refused=refused, message=message)

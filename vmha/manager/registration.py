@@ -105,10 +105,12 @@ class RegistrationDesk:
         owned = seen.owned
         if owned is None:
             owned = await self._store.vms.list(session.cluster_id, session.host_id)
+        safe_mode = self._memory.cluster.safe_mode
         releases = [r for r in seen.foreign.values() if whole and _is_stale(session, seen, r, completed=completed)]
+        # Whose a domain is that waits for its admission is known when everybody has told (docs/decisions/020).
+        releases = [r for r in releases if not (safe_mode and seen.states.get(r.vm_id) is VmState.AWAITING_ADMISSION)]
         reported = _present(seen) if whole else frozenset(record.vm_id for record in owned)
-        start_owned = whole and completed and not self._memory.cluster.safe_mode
-        admit = not self._memory.cluster.safe_mode
+        start_owned, admit = whole and completed and not safe_mode, not safe_mode
         updates = ownership_updates(session.incarnation, owned, releases, start_owned=start_owned, admit=admit, reported=reported)
         for update in updates:
             session.send(ms.ReportHealthResponse(ownership=update))

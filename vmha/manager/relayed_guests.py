@@ -40,4 +40,4 @@ class RelayedGuests:
             except Aborted:
                 return  # it was given up meanwhile
 
-        self._queues.put(host_id, record, until_done=True)
+        self._queues.put(host_id, record, until_done=True, fact="relayed_guests")

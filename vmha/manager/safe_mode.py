@@ -54,6 +54,7 @@ class SafeMode:
         self._seen = 0
         self._was_on = False
         self._awaited: tuple[str, ...] = ()
+        self._arriving: list[str] | None = None
 
     def begin(self, message: str, *, emptied: bool) -> None:
         """The store came back without what this manager knows: wait for every host that may run something.
@@ -79,19 +80,25 @@ class SafeMode:
         if generation <= max(self._memory.cluster.store_generation, self._memory.told, self._seen):
             return
         self._seen = generation
-        self._queues.put("", self._compare, until_done=True)
+        self._queues.put("", self._compare, until_done=True, fact="compare")
 
     def arrived(self, host_id: str) -> None:
         """A host's whole inventory is stored."""
         if host_id not in self._memory.cluster.awaited:
             self._alarms.clear_alarm(ALARM, host_id)
             return
-        # After its beginning was written: the queue keeps the order.
+        self._alarms.clear_alarm(ALARM, host_id)
+        if self._arriving is not None:
+            self._arriving.append(host_id)
+            return
+        self._arriving = arriving = [host_id]
 
         async def record() -> None:
-            self._put(await self._store.clusters.safe_arrived(self._memory.cluster.cluster_id, host_id))
+            # Whoever comes from here on is written down behind these: one write for all that come in a moment.
+            if self._arriving is arriving:
+                self._arriving = None
+            self._put(await self._store.clusters.safe_arrived(self._memory.cluster.cluster_id, arriving))
 
-        self._alarms.clear_alarm(ALARM, host_id)
         self._queues.put("", record, until_done=True)
 
     def look(self) -> None:
@@ -140,6 +147,9 @@ class SafeMode:
             self._memory.entering = True
         self._was_on, self._awaited = self._memory.cluster.safe_mode, self._memory.cluster.awaited
         self._changed()
+
+        # After its beginning was written: the queue keeps the order.
+        self._arriving = None
 
         async def enter() -> None:
             while True:

@@ -120,7 +120,7 @@ class Seat:
         """
         memory, clusters = self.memory, self._parts.store.clusters
         hosts = [memory.hosts[host_id] for host_id in sorted(memory.hosts)]
-        await clusters.restore(memory.cluster, hosts, memory.groups.values(), memory.configs)
+        await clusters.restore(memory.cluster, hosts, memory.groups.values(), memory.configs, incidents=memory.incidents.values())
         message = f"The store came back without cluster {self.cluster_id}; its configuration was restored from memory."
         if memory.incidents:
             message += f" VMs that only {', '.join(sorted(memory.incidents))} (down) reported are not known any more."

@@ -15,15 +15,15 @@ Effects = list[fx.Effect]
 
 def report_received(cluster: ClusterView, x: ev.ReportReceived, now: float) -> Effects:
     """A watcher's whole view."""
+    done: Effects = []
     for observation in x.observations:
-        _note_reached(cluster, observation, now)
+        done += _note_reached(cluster, observation, now)
     if x.scout_id:
-        return _scout_answered(cluster, x, now)
+        return done + _scout_answered(cluster, x, now)
     if x.reporter_id not in cluster.hosts:
-        return []
+        return done
     known = (o for o in x.observations if o.host_id in cluster.hosts)
     cluster.votes.put(x.reporter_id, known, now, cluster.assignment.get(x.reporter_id))
-    done: Effects = []
     for observation in x.observations:
         host = cluster.hosts.get(observation.host_id)
         if host is not None and cluster.is_stale(host, now):
@@ -31,11 +31,13 @@ def report_received(cluster: ClusterView, x: ev.ReportReceived, now: float) -> E
     return done
 
 
-def _note_reached(cluster: ClusterView, seen: Observation, now: float) -> None:
+def _note_reached(cluster: ClusterView, seen: Observation, now: float) -> Effects:
     """Whoever says it, credible or not: that a kernel answered without its agent costs a lease proof, and no more."""
     host = cluster.hosts.get(seen.host_id)
-    if host is not None and seen.verdict is not PeerVerdict.TIMEOUT:
-        host.reached_at = max(host.reached_at, now - seen.age_s)
+    if host is None or seen.verdict is PeerVerdict.TIMEOUT:
+        return []
+    host.reached_at = max(host.reached_at, now - seen.age_s)
+    return lease_rung.reached(cluster, host, now)
 
 
 def _scout_answered(cluster: ClusterView, x: ev.ReportReceived, now: float) -> Effects:
@@ -55,9 +57,11 @@ def probe_ended(cluster: ClusterView, x: ev.ProbeEnded, now: float) -> Effects:
     if host is None:
         return []
     host.probe, host.probed_at = x.verdict, now
+    done: Effects = []
     if x.verdict is not PeerVerdict.TIMEOUT:
         host.reached_at = now
-    return look(cluster, host, now) if cluster.is_stale(host, now) else []
+        done = lease_rung.reached(cluster, host, now)
+    return done + look(cluster, host, now) if cluster.is_stale(host, now) else done
 
 
 def suspect_recorded(cluster: ClusterView, x: ev.SuspectRecorded, now: float) -> Effects:

@@ -27,11 +27,11 @@ def session_opened(cluster: ClusterView, x: ev.SessionOpened, now: float) -> Eff
     # the next heartbeat on: its agent has only begun to stop what ran without it.
     fresh = cluster.is_fresh(x.host_id, now)
     host.announced_watchdog = x.watchdog
-    host.watchdog = x.watchdog and (host.watchdog or fresh)
     if host.boot_id and x.boot_id != host.boot_id:
         cluster.votes.forget_reporter(x.host_id)
     # An agent that comes back too late for its guard says that it holds none any more.
-    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=x.self_fencing and (host.self_fencing or fresh))
+    self_fencing, watchdog = x.self_fencing and (host.self_fencing or fresh), x.watchdog and (host.watchdog or fresh)
+    return incidents.note_agent(host, gone=host.agent_gone, self_fencing=self_fencing, watchdog=watchdog)
 
 
 def session_closed(cluster: ClusterView, x: ev.SessionClosed, now: float) -> Effects:
@@ -60,15 +60,14 @@ def heartbeat_received(cluster: ClusterView, x: ev.HeartbeatReceived, now: float
     if x.boot_id != host.boot_id:
         host.boot_id, host.planned_until, host.clock = x.boot_id, None, ClockCheck()
     done: Effects = []
-    host.watchdog = host.announced_watchdog
-    if host.agent_gone or host.self_fencing is not x.self_fencing:
-        done = incidents.note_agent(host, gone=False, self_fencing=x.self_fencing)
+    if host.agent_gone or host.self_fencing is not x.self_fencing or host.watchdog is not host.announced_watchdog:
+        done = incidents.note_agent(host, gone=False, self_fencing=x.self_fencing, watchdog=host.announced_watchdog)
     if x.relayed:
         host.relayed_at = now
     else:
         host.heard_at = now
         if x.boot_time_s:
-            _check_clock(cluster, host, x.boot_time_s, now)
+            done += _check_clock(cluster, host, x.boot_time_s, now)
     return done if host.is_asked else done + _beats(cluster, host, x, now)
 
 
@@ -81,17 +80,19 @@ def _beats(cluster: ClusterView, host: HostView, x: ev.HeartbeatReceived, now: f
     return [] if host.state is state and not host.alarms else _alive(host, state, "HEARTBEAT", now)
 
 
-def _check_clock(cluster: ClusterView, host: HostView, boot_time_s: float, now: float) -> None:
+def _check_clock(cluster: ClusterView, host: HostView, boot_time_s: float, now: float) -> Effects:
     timers = cluster.config.timers
     while_s = CLOCK_WHILES * timers.stream_stale_s
-    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=cluster.clock_slack_s) or not host.clock.ran_fast:
-        return
+    if not host.clock.note(boot_time_s, now, while_s=while_s, slack_s=cluster.clock_slack_s):
+        return []
     fast = [h for h in cluster.hosts.values() if h.clock.ran_fast and now - (h.clock.suspect_at or 0.0) <= 2 * while_s]
-    if len(fast) >= 2 and 2 * len(fast) > cluster.members():
-        # Not all of them run fast: ours runs slow (R21).
-        membership.loop_lagged(cluster, ev.LoopLagged(lag_s=2 * LAG_LIMIT_S), now)
-        for other in fast:
-            other.clock = ClockCheck()
+    if not host.clock.ran_fast or len(fast) < 2 or 2 * len(fast) <= cluster.members():
+        return [fx.RecordClock(host_id=host.host_id, suspect=True)]
+    # Not all of them run fast: ours runs slow (R21).
+    membership.loop_lagged(cluster, ev.LoopLagged(lag_s=2 * LAG_LIMIT_S), now)
+    for other in fast:
+        other.clock = ClockCheck()
+    return [fx.RecordClock(host_id=other.host_id, suspect=False) for other in fast]
 
 
 def _alive(host: HostView, state: HostState, reason: str, now: float) -> Effects:

@@ -93,6 +93,9 @@ def _vm(vm: VmSpec, books: Books, guests: Sequence[Guest], history: History, tol
     reason = (entries[-1].reason if entries else str(told.get("reason", ""))) if outcome in _WAITS else ""
     if not reason and (outcome in _WAITS or (not here and wanted)):
         reason = _why_not(books, owner, record)
+    if not reason and not here and record:
+        # Should it run? Nobody knows any more, and that is what its record says.
+        reason = record.reason
     return {"host": host, "state": state, "outcome": outcome, "reason": reason}
 
 

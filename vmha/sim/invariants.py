@@ -18,6 +18,7 @@ from vmha.sim.truth import Truth, Violation, covers
 Invariant = Callable[[Truth], Iterable[Violation]]
 _SETTLED: Final = frozenset({"MOVED", "RESTARTED", "REBUILT", "FAILED", "SKIPPED"})
 _STATE_OF_PROOF: Final = HostState.FENCED.value
+_RUNGS: Final = frozenset({"FENCE", "LEASE", "OPERATOR", "NONE"})
 _TIGHT: Final = 1e-9
 
 
@@ -60,7 +61,7 @@ def start_after_proof(truth: Truth) -> Iterator[Violation]:
         if not proofs:
             text = f"{line.vm} starts on {line.host} and no event says that {source}, where it was, is FENCED"
             yield Violation(t=line.t, invariant="start_after_proof", message=text, facts=facts)
-        elif not proofs[-1]["reason"]:
+        elif proofs[-1]["reason"] not in _RUNGS:
             text = f"{source} is FENCED and the event does not name the rung"
             yield Violation(t=proofs[-1]["t"], invariant="start_after_proof", message=text, facts=facts)
 
@@ -159,8 +160,14 @@ def _was_open(truth: Truth, line: Line) -> bool:
 
 
 def _called_off(truth: Truth, host: str, at: float) -> bool:
-    """Whether an operator has said by then that a host is off."""
-    return any(line.host == host and line.t <= at for line in truth.acts("confirm_off"))
+    """Whether an operator's word that a host is off stands: it was taken, and the host has not been back since."""
+    said = [line.t for line in truth.acts("confirm_off") if line.host == host and line.t <= at]
+    ends = [e["t"] for e in truth.host_states.get(host, ()) if e["to"] in _BACK]
+    ends += [e["t"] for e in truth.events if e["type"] == "refused" and e["do"] == "confirm_off" and e.get("host") == host]
+    return bool(said) and not any(said[-1] <= t <= at for t in ends)
+
+
+_BACK: Final = frozenset({HostState.HEALTHY.value, HostState.IN_MAINTENANCE.value, HostState.ISOLATED.value})
 
 
 def decided_after_learning(truth: Truth) -> Iterator[Violation]:
@@ -176,6 +183,27 @@ def decided_after_learning(truth: Truth) -> Iterator[Violation]:
             yield Violation(t=line.t, invariant="decided_after_learning", message=text, facts={"host": line.host})
 
 
+def one_start(truth: Truth) -> Iterator[Violation]:
+    """No start while a domain of the VM waits on another host that is not proven dead (R15)."""
+    waits: dict[tuple[str, str], float] = {}
+    for line in truth.facts(Fact.GUEST_CREATED, Fact.GUEST_RUNS, Fact.GUEST_ENDS, Fact.GUEST_DROPPED, Fact.HOST_DOWN):
+        if line.fact is Fact.HOST_DOWN:
+            waits = {key: since for key, since in waits.items() if key[1] != line.host}
+        elif line.fact is not Fact.GUEST_CREATED:
+            waits.pop((line.vm, line.host), None)
+        elif line.cause in {"start", "resume"}:
+            for (vm, host), since in waits.items():
+                if vm == line.vm and host != line.host and not _proven(truth, host, since, line.t):
+                    text = f"a start of {vm} on {line.host} is attempted while a domain of it waits on {host}"
+                    facts = {"vm": vm, "target": line.host, "waits_on": host, "since": since}
+                    yield Violation(t=line.t, invariant="one_start", message=text, facts=facts)
+            waits[line.vm, line.host] = line.t
+
+
+def _proven(truth: Truth, host: str, since: float, at: float) -> bool:
+    return any(e["to"] == _STATE_OF_PROOF and since <= e["t"] <= at for e in truth.host_states.get(host, ()))
+
+
 def guarded(truth: Truth) -> Iterator[Violation]:
     """No more hosts are confirmed down at once than the guard allows, but for those that a person called off."""
     states = {host.id: HostState.HEALTHY.value for host in truth.scenario.hosts}
@@ -189,7 +217,7 @@ def guarded(truth: Truth) -> Iterator[Violation]:
         states[event["host"]] = event["to"]
         if event["to"] != HostState.DOWN.value or _called_off(truth, event["host"], event["t"]):
             continue
-        down = sorted(host for host, state in states.items() if state in _CONFIRMED)
+        down = sorted(h for h, state in states.items() if state in _CONFIRMED or _long_suspected(truth, h, event["t"]))
         members = sum(state != HostState.EVACUATED.value for state in states.values())
         allowed = max(1, int(config.max_down_fraction * members + _TIGHT)) if members > 2 else 1
         if len(down) > allowed:
@@ -199,6 +227,17 @@ def guarded(truth: Truth) -> Iterator[Violation]:
 
 
 _ENDED: Final = frozenset({"SUCCEEDED", "PARTIALLY_FAILED", "FAILED"})
+
+
+def _long_suspected(truth: Truth, host: str, at: float) -> bool:
+    """Whether a host was under suspicion for a moment before and after: the events of two hosts may change places by less."""
+    near = [e["to"] for e in truth.host_states.get(host, ()) if at - _MOMENT_S <= e["t"] <= at + _MOMENT_S]
+    before = [e["to"] for e in truth.host_states.get(host, ()) if e["t"] < at - _MOMENT_S]
+    return bool(before) and before[-1] in _SUSPECTED and all(state in _SUSPECTED for state in near)
+
+
+_SUSPECTED: Final = frozenset({HostState.SUSPECT.value, HostState.COOLDOWN.value})
+_MOMENT_S: Final = 1.0
 _CONFIRMED: Final = frozenset({"DOWN", "FENCING", "FENCE_PENDING", "FENCED", "EVACUATING"})
 
 
@@ -289,6 +328,22 @@ def one_outcome(truth: Truth) -> Iterator[Violation]:
         if state.get("outcome") in {"PENDING", "FAILED", "SKIPPED"} and not state.get("reason"):
             text = f"{vm} ends {state['outcome']} without a reason"
             yield Violation(t=truth.scenario.until, invariant="one_outcome", message=text, facts={"vm": vm, "final": dict(state)})
+    for vm in truth.scenario.vms:
+        state = truth.final.get("vms", {}).get(vm.id, {})
+        if state.get("state") == "shutoff" and not state["reason"] and vm.state == "running" and not _stopped(truth, vm.id):
+            text = f"{vm.id} does not run in the end, and nobody stopped it or says why"
+            yield Violation(
+                t=truth.scenario.until, invariant="one_outcome", message=text, facts={"vm": vm.id, "final": dict(state)}
+            )
+
+
+def _stopped(truth: Truth, vm: str) -> bool:
+    """Whether it may be off without a word: somebody stopped it, or both its host and the store forgot that it ran."""
+    before = truth.last_host(vm, truth.scenario.until)
+    lost_power = any(before is not None and line.host == before.host for line in truth.facts(Fact.HOST_DOWN))
+    if lost_power and any(truth.facts(Fact.STORE_LOST)):
+        return True
+    return any(line.vm == vm for line in truth.acts("vm_pause", "vm_stop", "vm_delete", "vm_ha")) or not truth.scenario.vm(vm).ha
 
 
 def unhandled(truth: Truth) -> Iterator[Violation]:
@@ -305,6 +360,7 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
         start_after_proof,
         proof_is_true,
         no_lock_needed,
+        one_start,
         healthy_untouched,
         decided_by_leader,
         decided_after_learning,

@@ -46,6 +46,11 @@ class Network:
         """Every node."""
         return (*sorted(self._hosts), *self._management)
 
+    @property
+    def whole(self) -> bool:
+        """Whether no fault stands: everybody reaches everybody, and nothing gets lost."""
+        return not any(self._isolated.values()) and not self._losses and len(set(self._side.values())) < 2
+
     # Ways
 
     def loss(self, source: str, target: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from vmha.sim.history import Fact, Line
+from vmha.sim.network import Network
 from vmha.sim.result import Interval, occupancy
 from vmha.sim.scenario import Scenario
 
@@ -97,7 +99,6 @@ def covers(span: Interval, at: float) -> bool:
     return span.start <= at and (span.end is None or at < span.end)
 
 
-_STARTS: Final = {Fact.HOST_UP, Fact.AGENT_UP, Fact.STORE_UP, Fact.MANAGER_UP}
 _HURTS: Final = frozenset(
     {
         "crash", "reboot", "isolate", "partition", "link", "agent_stop", "hypervisor_hang", "manager_crash", "store_down",
@@ -121,7 +122,7 @@ class Contact:
     @classmethod
     def of(cls, truth: Truth, host: str) -> Contact:
         """Finds them for one host."""
-        faults = _Faults(host)
+        faults = _Faults(truth.scenario, host)
         spans: list[tuple[float, float]] = []
         quiet_since: float | None = 0.0
         for line in truth.lines:
@@ -145,12 +146,20 @@ class Contact:
         return i >= 0 and self.spans[i][0] <= start and end < self.spans[i][1]
 
 
-@dataclass(slots=True)
 class _Faults:
-    """What is wrong for one host right now."""
+    """What is wrong for one host right now; of the network, as the simulated one is told of it."""
 
-    host: str
-    standing: set[tuple[str, ...]] = field(default_factory=set)
+    def __init__(self, scenario: Scenario, host: str) -> None:
+        self.host = host
+        self._own: set[str] = set()
+        self._managers_down: set[str] = set()
+        self._managers = scenario.managers
+        self._network = Network([host.id for host in scenario.hosts], scenario.managers, random.Random(0))
+
+    @property
+    def standing(self) -> bool:
+        """Whether anything is. A replica that is down is nothing while another one is there to lead."""
+        return bool(self._own) or len(self._managers_down) == self._managers or not self._network.whole
 
     def touched_by(self, line: Line) -> bool:
         """Whether an act can matter to this host at all: what happens to another alone does not."""
@@ -158,43 +167,39 @@ class _Faults:
 
     def take(self, line: Line) -> None:
         """Follows the history."""
-        key = {
-            Fact.HOST_DOWN: ("power", line.host),
-            Fact.HOST_UP: ("power", line.host),
-            Fact.AGENT_DOWN: ("agent", line.host),
-            Fact.AGENT_UP: ("agent", line.host),
-            Fact.STORE_DOWN: ("store",),
-            Fact.STORE_UP: ("store",),
-            Fact.MANAGER_DOWN: ("manager", str(line.detail.get("manager"))),
-            Fact.MANAGER_UP: ("manager", str(line.detail.get("manager"))),
-        }.get(line.fact)
-        if key is not None and line.host in {"", self.host}:
-            (self.standing.discard if line.fact in _STARTS else self.standing.add)(key)
-        if line.fact is Fact.ACT:
-            self._act(line)
+        match line.fact:
+            case Fact.MANAGER_DOWN:
+                self._managers_down.add(str(line.detail.get("manager")))
+            case Fact.MANAGER_UP:
+                self._managers_down.discard(str(line.detail.get("manager")))
+            case Fact.STORE_DOWN | Fact.STORE_UP:
+                self._set("store", line.fact is Fact.STORE_DOWN)
+            case Fact.HOST_DOWN | Fact.HOST_UP if line.host == self.host:
+                self._set("power", line.fact is Fact.HOST_DOWN)
+                # A host that boots has a libvirt that answers.
+                self._own.discard("hang")
+            case Fact.AGENT_DOWN | Fact.AGENT_UP if line.host == self.host:
+                self._set("agent", line.fact is Fact.AGENT_DOWN)
+            case Fact.ACT:
+                self._act(line)
+
+    def _set(self, what: str, stands: bool) -> None:
+        (self._own.add if stands else self._own.discard)(what)
 
     def _act(self, line: Line) -> None:
+        said, network = line.detail, self._network
         match line.cause:
             case "isolate":
-                self.standing |= {("net", name, line.detail["plane"]) for name in line.detail["hosts"]}
+                network.isolate(said["hosts"], said["plane"])
             case "heal":
-                self._heal(line.detail["hosts"], line.detail["plane"])
+                network.heal(said["hosts"], said["plane"])
             case "partition":
-                self.standing.add(("partition",))
+                network.partition(said["sides"])
             case "link":
-                key = ("link", str(line.detail["from"]), str(line.detail["to"]))
-                (self.standing.add if line.detail["loss"] else self.standing.discard)(key)
+                network.link(str(said["from"]), str(said["to"]), float(said["loss"]))
             case "heal_all":
-                self.standing = {key for key in self.standing if key[0] not in {"net", "partition", "link"}}
+                network.heal_all()
             case "clock_rate" if line.host == self.host:
-                bad = abs(line.detail["rate"] - 1.0) > 0.001
-                (self.standing.add if bad else self.standing.discard)(("clock",))
-            case "hypervisor_hang" if line.host == self.host:
-                self.standing.add(("hang",))
-            case "hypervisor_resume" if line.host == self.host:
-                self.standing.discard(("hang",))
-
-    def _heal(self, hosts: Sequence[str], plane: str) -> None:
-        planes = {plane} if plane != "all" else {"all", "management", "peers"}
-        # Healing a part of what `isolate` cut leaves the rest: it stays a fault until all of it is healed.
-        self.standing = {key for key in self.standing if not (key[0] == "net" and key[1] in hosts and key[2] in planes)}
+                self._set("clock", abs(said["rate"] - 1.0) > 0.001)
+            case "hypervisor_hang" | "hypervisor_resume" if line.host == self.host:
+                self._set("hang", line.cause == "hypervisor_hang")

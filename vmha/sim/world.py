@@ -109,9 +109,16 @@ class World:
         self._site.host(host).power_on()
 
     async def reboot(self, *, host: str, down_s: float) -> None:
-        """crash, and boot after down_s; returns at once."""
-        self._site.host(host).power_off("reboot")
-        self.loop.call_later(down_s, self._site.host(host).power_on, context=self._site.wire.context)
+        """crash, and boot after down_s, unless it has been booted by then; returns at once."""
+        rebooted = self._site.host(host)
+        rebooted.power_off("reboot")
+        boots = rebooted.machine.boots
+
+        def boot() -> None:
+            if rebooted.machine.boots == boots:
+                rebooted.power_on()
+
+        self.loop.call_later(down_s, boot, context=self._site.wire.context)
 
     async def agent_stop(self, *, host: str) -> None:
         """Its agent's process is killed; the host is up."""

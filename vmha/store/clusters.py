@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from vmha.model import ClusterConfig, Group
 from vmha.store import codec, keys
-from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, SafetyConfig
+from vmha.store.records import ClusterRecord, ClusterSnapshot, HostRecord, Incident, SafetyConfig
 from vmha.store.scripts import Scripts, pairs, store_errors
 
 
@@ -126,9 +126,9 @@ class Clusters:
         [row] = await self._scripts.run("safe_mode", cluster_id, generation, *hosts)
         return codec.cluster(cluster_id, pairs(row))
 
-    async def safe_arrived(self, cluster_id: str, host_id: str) -> ClusterRecord:
-        """A host has said what it runs; when the last one has, safe mode is over. Errors as `enter_safe_mode`."""
-        [row] = await self._scripts.run("safe_arrived", cluster_id, host_id)
+    async def safe_arrived(self, cluster_id: str, host_ids: Sequence[str]) -> ClusterRecord:
+        """Hosts have said what they run; when the last one has, safe mode is over. Errors as `enter_safe_mode`."""
+        [row] = await self._scripts.run("safe_arrived", cluster_id, *host_ids)
         return codec.cluster(cluster_id, pairs(row))
 
     async def was_deleted(self, cluster_id: str) -> bool:
@@ -142,19 +142,22 @@ class Clusters:
         groups: Iterable[Group],
         configs: Mapping[int, SafetyConfig] | None = None,
         *,
+        incidents: Iterable[Incident] = (),
         awaited: Sequence[str] = (),
     ) -> ClusterRecord:
         """Writes a cluster that the store has lost, under the next store generation; one that is there is only returned.
 
-        Open incidents of the hosts come back without their evidence. Inventory comes from the agents.
+        Inventory comes from the agents.
 
         Args:
+            incidents: Those that the hosts' records name; one that is not here comes back without its evidence.
             awaited: Safe mode waits for these whatever their records say; empty: for those that may run something.
 
         Raises:
             NotFound: CLUSTER_UNKNOWN when it was deleted on purpose within the last day.
         """
         rows = {host.host_id: codec.host_row(host) for host in hosts}
+        told = {incident.host_id: codec.incident_text(incident) for incident in incidents}
         rules = {group.group_id: codec.group_text(group) for group in groups}
         [row] = await self._scripts.run(
             "cluster_restore",
@@ -167,16 +170,17 @@ class Clusters:
             json.dumps(rows),
             json.dumps(rules),
             json.dumps({str(version): codec.safety_config_text(config) for version, config in (configs or {}).items()}),
+            json.dumps(told),
             *awaited,
         )
-        await self._index(cluster.cluster_id)
-        if rows:
-            index: list[str] = [part for host_id in rows for part in (host_id, cluster.cluster_id)]
-            await self._scripts.command("HSET", keys.HOST_INDEX(), *index)
+        await self._index(cluster.cluster_id, *rows)
         return codec.cluster(cluster.cluster_id, pairs(row))
 
-    async def _index(self, cluster_id: str) -> None:
+    async def _index(self, cluster_id: str, *host_ids: str) -> None:
         await self._scripts.command("SADD", keys.CLUSTER_INDEX(), cluster_id)
+        if host_ids:
+            index = [part for host_id in host_ids for part in (host_id, cluster_id)]
+            await self._scripts.command("HSET", keys.HOST_INDEX(), *index)
 
 
 def _numbered(rows: Mapping[str, str]) -> list[tuple[int, str]]:

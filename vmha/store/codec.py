@@ -167,6 +167,7 @@ def host(cluster_id: str, host_id: str, row: Hash) -> HostRecord:
         drain_id=row.get("drain_id", ""),
         drain_stop=row.get("drain_stop") == "1",
         drain_before=row.get("drain_before") == "1",
+        clock_suspect_s=_float(row, "clock_suspect_s"),
         flaps_s=tuple(float(at) for at in json.loads(row.get("flaps") or "[]")),
     )
 
@@ -200,6 +201,7 @@ def host_row(record: HostRecord) -> dict[str, str]:
         "drain_id": record.drain_id,
         "drain_stop": flag(record.drain_stop),
         "drain_before": flag(record.drain_before),
+        "clock_suspect_s": f"{record.clock_suspect_s:.6f}",
         "flaps": json.dumps([f"{at:.6f}" for at in record.flaps_s]),
     }
 
@@ -218,7 +220,7 @@ def suspect(host_id: str, row: Hash) -> SuspectRecord:
 
 def incident(stored: str) -> Incident:
     """An incident: a JSON array of texts, for Lua keeps those exact."""
-    incident_id, host_id, boot_id, incarnation, fence_epoch, evidence = json.loads(stored)
+    incident_id, host_id, boot_id, incarnation, fence_epoch, evidence, *more = json.loads(stored)
     return Incident(
         incident_id=incident_id,
         host_id=host_id,
@@ -226,7 +228,14 @@ def incident(stored: str) -> Incident:
         incarnation=int(incarnation),
         fence_epoch=int(fence_epoch),
         evidence=evidence,
+        fence_decides=more == ["1"],
     )
+
+
+def incident_text(record: Incident) -> str:
+    """An incident, for the restoration of a lost store."""
+    numbers = str(record.incarnation), str(record.fence_epoch)
+    return json.dumps([record.incident_id, record.host_id, record.boot_id, *numbers, record.evidence, flag(record.fence_decides)])
 
 
 def vm(vm_id: str, row: Hash) -> VmRecord:

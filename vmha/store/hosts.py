@@ -125,18 +125,24 @@ class Hosts:
         return await self._run("host_put", cluster_id, host_id, "facts", codec.host_facts_text(facts))
 
     async def hello(self, cluster_id: str, host_id: str, boot_id: str, self_fencing: bool, watchdog: bool = False) -> HostRecord:
-        """Records what an agent said when it opened its session. A suspicion of another boot cannot be confirmed any more."""
-        said = ("boot_id", boot_id, "self_fencing", codec.flag(self_fencing), "watchdog", codec.flag(watchdog))
-        return await self._run("host_put", cluster_id, host_id, *said)
+        """Records what an agent said when it opened its session. A suspicion of another boot cannot be confirmed any more.
+
+        A guard or a watchdog that it has no more is taken off the record; one that it has now is only put there by `note`.
+        """
+        return await self._run("host_hello", cluster_id, host_id, boot_id, codec.flag(self_fencing), codec.flag(watchdog))
 
     async def note(self, cluster_id: str, host_id: str, **facts: bool | int) -> HostRecord:
         """Records facts about a host by the names of `HostRecord`; the one leader is their only writer.
 
         Args:
-            facts: Of `self_fencing`, `agent_gone`, `undelivered`, `config_sent`, `config_confirmed`.
+            facts: Of `self_fencing`, `watchdog`, `agent_gone`, `undelivered`, `config_sent`, `config_confirmed`.
         """
         flat = [part for name, value in facts.items() for part in (name, str(int(value)))]
         return await self._run("host_put", cluster_id, host_id, *flat)
+
+    async def note_clock(self, cluster_id: str, host_id: str, *, suspect: bool) -> HostRecord:
+        """Records now that a host's clock was found wrong, or that it was not; another boot ends it."""
+        return await self._run("host_clock", cluster_id, host_id, codec.flag(suspect))
 
     async def offer(self, cluster_id: str, host_id: str, boot_token: str) -> int:
         """Offers a registration: an incarnation above all earlier ones. Nothing else changes until it is taken up.
@@ -166,6 +172,10 @@ class Hosts:
             Aborted: STALE_FENCE_EPOCH when fence_epoch is not the host's.
         """
         return await self._run("host_confirm_off", cluster_id, host_id, fence_epoch, operator)
+
+    async def retract_off(self, cluster_id: str, host_id: str, fence_epoch: int) -> HostRecord:
+        """Takes back an operator's word for this fence epoch; where safe mode waited for the host, it does again."""
+        return await self._run("host_retract_off", cluster_id, host_id, fence_epoch)
 
     async def _run(self, name: str, cluster_id: str, host_id: str, *arguments: Any) -> HostRecord:
         [row] = await self._scripts.run(name, cluster_id, host_id, *arguments)

@@ -47,19 +47,49 @@ class Incidents:
         await self._scripts.run("host_flap", cluster_id, host_id)
 
     async def confirm(
-        self, cluster_id: str, host_id: str, boot_id: str, evidence: str, *, operator: bool = False
+        self,
+        cluster_id: str,
+        host_id: str,
+        boot_id: str,
+        evidence: str,
+        *,
+        operator: bool = False,
+        fence_decides: bool = False,
+        ask: int = 1,
     ) -> Incident | None:
         """Confirms a failure: makes the incident, raises the fence epoch, revokes the incarnation, sets the state DOWN.
 
         Only when the suspicion of this boot is intact, its cooldown is over and the host has not booted since; an operator's
         word needs no suspicion, and then counts for the new fence epoch. A repeat returns the incident that is open.
 
+        Args:
+            fence_decides: What the incident says of itself.
+            ask: Its number, above those of earlier confirmations in this term; see `refuse`.
+
         Returns:
             The incident; None when the suspicion does not hold any more (a missing record only ever cancels).
         """
         [stored] = await self._scripts.run(
-            "incident_confirm", cluster_id, host_id, boot_id, evidence, codec.flag(operator), str(uuid.uuid4())
+            "incident_confirm",
+            cluster_id,
+            host_id,
+            boot_id,
+            evidence,
+            codec.flag(operator),
+            str(uuid.uuid4()),
+            codec.flag(fence_decides),
+            ask,
         )
+        return codec.incident(codec.text(stored)) if stored else None
+
+    async def refuse(self, cluster_id: str, host_id: str, ask: int) -> Incident | None:
+        """What became of a confirmation that Redis did not answer: it may have been made, or may still wait in a socket.
+
+        Returns:
+            The open incident; None when there is none. Then the suspicion is forgotten, and no confirmation up to this number
+            makes one any more: what is read from here on stays true.
+        """
+        [stored] = await self._scripts.run("incident_refuse", cluster_id, host_id, ask)
         return codec.incident(codec.text(stored)) if stored else None
 
     async def get_open(self, cluster_id: str, host_id: str) -> Incident | None:

@@ -89,12 +89,13 @@ class HostRecord:
         incarnation_revoked: Set when the host was confirmed down (R17): heartbeats of it are never acked again.
         fence_epoch: Grows with every confirmed failure: max(old + 1, Unix ms).
         confirmed_off_by: The operator who stated that the host is off, for `confirmed_off_epoch`; empty when none did.
-        self_fencing: Its agent's newest word: it holds a guard, and destroys its VMs when that ends.
-        watchdog: A watchdog resets the host when its agent dies.
+        self_fencing: It holds a guard, and destroys its VMs when that ends, as far as its silence would prove that.
+        watchdog: A watchdog resets the host when its agent dies, likewise.
         config_sent: Number of the newest configuration that it may have been sent.
         config_confirmed: Number of the newest configuration that it said it holds; it gets VMs only under the newest one (R18).
         agent_gone: Its agent ended before anything else of it was lost, and was not heard since.
         dead_incarnation: The newest registration whose end an evacuation has proven; 0 when none.
+        clock_suspect_s: When its clock was last found slower or faster than its manager's; 0 when it was not in this boot.
         flaps_s: When it was suspected in vain within the last hour.
         undelivered: It registered, and has not shown yet that it was told to start what it owns.
         drain_id: Its drain that has not ended; empty when there is none.
@@ -130,6 +131,7 @@ class HostRecord:
     drain_id: str = ""
     drain_stop: bool = False
     drain_before: bool = False
+    clock_suspect_s: float = 0.0
     flaps_s: tuple[float, ...] = ()
 
     def has_in_force(self, incarnation: int) -> bool:
@@ -156,7 +158,11 @@ class SuspectRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """A confirmed failure of a host. `incident_id` is the UUID that the evacuator gets as request_id."""
+    """A confirmed failure of a host. `incident_id` is the UUID that the evacuator gets as request_id.
+
+    Attributes:
+        fence_decides: Too few credible reporters confirmed it: no lease proof is given for it (design section 4).
+    """
 
     incident_id: str
     host_id: str
@@ -164,6 +170,7 @@ class Incident:
     incarnation: int
     fence_epoch: int
     evidence: str
+    fence_decides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,12 @@ local function await(hosts)
   decided()
 end
 
-local function await_no_more(host_id)
-  local left, found = {}, false
+local function await_no_more(host_ids)
+  local gone, left, found = {}, {}, false
+  for _, id in ipairs(host_ids) do gone[id] = true end
   for _, id in ipairs(awaited()) do
-    if id == host_id then found = true else left[#left + 1] = id end
+    if gone[id] then found = true else left[#left + 1] = id end
   end
   if found then await(left) end
+  return found
 end

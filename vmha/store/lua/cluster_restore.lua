@@ -1,10 +1,11 @@
 -- The store came back empty: writes what the manager remembers, all of it or nothing.
 -- ARGV: settings, protection, version, config_version, store_generation, hosts (JSON, all values text), groups (JSON),
--- numbered configurations (JSON), hosts to wait for whatever their records say.
+-- numbered configurations (JSON), open incidents by host (JSON), hosts to wait for whatever their records say.
 if exists(K_cluster()) then return {'OK', redis.call('HGETALL', K_cluster())} end
 if exists(K_tombstone()) then return {'CLUSTER_UNKNOWN'} end
 redis.call('HSET', K_cluster(), 'config', ARGV[1], 'ha_enabled', ARGV[2], 'version', newer(ARGV[3]),
   'config_version', ARGV[4], 'store_generation', int(num(ARGV[5]) + 1))
+local incidents = cjson.decode(ARGV[9])
 local PROVEN_DEAD, awaited = {FENCED = true, EVACUATING = true, EVACUATED = true}, {}
 for id, row in pairs(cjson.decode(ARGV[6])) do
   redis.call('SADD', K_hosts(), id)
@@ -21,11 +22,14 @@ for id, row in pairs(cjson.decode(ARGV[6])) do
       'sequence', '0')
   end
   if row.incident_id ~= '' and row.state ~= 'EVACUATED' then
-    redis.call('HSET', K_incidents(), id, cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch,
-      'Restored after the store was lost.'}))
+    local known = incidents[id]
+    if not known or cjson.decode(known)[1] ~= row.incident_id then
+      known = cjson.encode({row.incident_id, id, row.boot_id, row.incarnation, row.fence_epoch, 'Restored after the store was lost.', '0'})
+    end
+    redis.call('HSET', K_incidents(), id, known)
   end
 end
-if #ARGV > 8 then awaited = {unpack(ARGV, 9)} end
+if #ARGV > 9 then awaited = {unpack(ARGV, 10)} end
 -- Safe mode from the first moment on: only the hosts themselves know what they run (R20).
 if #awaited > 0 then redis.call('HSET', K_cluster(), 'awaited', cjson.encode(awaited)) end
 for id, rule in pairs(cjson.decode(ARGV[7])) do redis.call('HSET', K_groups(), id, rule) end

@@ -9,7 +9,7 @@ if get(host, 'confirmed_off_by') ~= ARGV[3] or num(get(host, 'confirmed_off_epoc
   decided()
 end
 -- Nobody waits any more for what only this host could tell.
-if get(K_cluster(), 'awaited') ~= '' then
-  await_no_more(ARGV[1])
+if get(K_cluster(), 'awaited') ~= '' and await_no_more({ARGV[1]}) then
+  redis.call('HSET', host, 'confirmed_off_awaited', '1')
 end
 return {'OK', redis.call('HGETALL', host)}

@@ -13,7 +13,7 @@ end
 if not repeated then
   redis.call('HSET', host, 'incarnation', incarnation, 'incarnation_revoked', '0', 'boot_id', boot_id,
     'undelivered', '1')
-  redis.call('HDEL', host, 'confirmed_off_by', 'confirmed_off_epoch', 'confirmed_off_time_s')
+  redis.call('HDEL', host, 'confirmed_off_by', 'confirmed_off_epoch', 'confirmed_off_time_s', 'confirmed_off_awaited')
   redis.call('DEL', K_suspect(id))
   decided()
 end

@@ -10,6 +10,7 @@ if not in_force(K_host(me), incarnation) then
   return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation}
 end
 local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
+local SELF_FENCED = 'self_fenced'
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
   'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted'}
@@ -57,11 +58,13 @@ local function adopt(o)
   local waits = orphan(o)
   -- Any other domain that waits is a person's, and not vmha's before it executes.
   if o.state == 'ABSENT' or (o.state == 'AWAITING_ADMISSION' and not waits) or left_by_migration(o) then return end
+  -- Its host was cut off and destroyed it, and the store has lost that it should run, and maybe where it was started since.
+  local why = o.state == 'SHUTOFF' and o.reason == SELF_FENCED and 'SELF_FENCED' or ''
   local wanted = o.state == 'SHUTOFF' and 'SHUTOFF' or o.state == 'PAUSED' and 'PAUSED' or 'RUNNING'
   redis.call('HSET', K_vm(o.id), 'owner', me, 'owner_incarnation', incarnation,
     'epoch', int((waits or math.max(num(o.epoch), 0)) + 1), 'desired_state', wanted, 'unadmitted', waits and '1' or '0',
     'domain_xml', o.xml, 'facts', o.facts, 'autostart', o.autostart, 'name', o.name, 'state', o.state,
-    'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', '')
+    'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', why)
   redis.call('SADD', K_vms(), o.id)
   redis.call('SADD', K_host_vms(me), o.id)
   note(adopted, o.id)
@@ -89,15 +92,16 @@ local function hand_to_seen(o, row)
 end
 
 -- The record was made after the store had lost the claim, from a domain found shut off without a word: where the old host had
--- booted, or where the start was still under way. Whoever has that record was told to start nothing.
+-- booted, or where the start was still under way; or from one that its host had destroyed when its guard ended, and for which that
+-- still holds the epoch from which the claim was made. Whoever has that record was told to start nothing.
 local function take_in(o, row)
   local found_off = row.state == 'SHUTOFF' and row.desired_state == 'SHUTOFF' and row.claim_open ~= '1' and
-    (row.state_reason == '' or row.state_reason == 'unknown')
+    (row.state_reason == '' or row.state_reason == 'unknown' or row.state_reason == SELF_FENCED)
   local epoch = orphan(o)
-  if not found_off or not epoch or epoch <= num(row.epoch) then return false end
+  if not found_off or not epoch or epoch < num(row.epoch) then return false end
   hand_over(o.id, row.owner, me, incarnation, epoch + 1, '')
   write(o.id, row, described(o))
-  redis.call('HSET', K_vm(o.id), 'desired_state', 'RUNNING', 'unadmitted', '1')
+  redis.call('HSET', K_vm(o.id), 'desired_state', 'RUNNING', 'unadmitted', '1', 'reason', '')
   note(moved, o.id)
   return true
 end
