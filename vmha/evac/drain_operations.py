@@ -113,7 +113,8 @@ class DrainOperations(Operations):
             host = snapshot.hosts.get(drain.host_id)
             if host is None:
                 return ev.PlanMade(entries=operation.entries)
-            made = drain_plan.plan(drain, host, [*operation.entries, *new], situation)
+            # Off the loop, as an evacuation's.
+            made = await asyncio.to_thread(drain_plan.plan, drain, host, [*operation.entries, *new], situation)
             if new:
                 ids = {entry.vm_id for entry in new}
                 first = [entry for entry in made.entries if entry.vm_id in ids]
