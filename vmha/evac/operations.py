@@ -164,7 +164,7 @@ class Operations:
             entries = operation.entries or planner.first_entries(self._evacuation, vms)
             vms = [await self._where_it_went(vm, snapshot) for vm in vms]
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
-            # Half a second of arithmetic, at worst: the loop has other evacuations and answers to see to.
+            # A second or two of arithmetic, at worst: the loop has other evacuations and answers to see to.
             made = await asyncio.to_thread(planner.plan, self._evacuation, entries, situation)
             if operation.entries:
                 return await self._journal_changes(operation.entries, made)

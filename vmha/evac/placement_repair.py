@@ -19,7 +19,7 @@ from vmha.evac.placement_search import Search
 from vmha.evac.placement_units import NOWHERE, Board, units_of, worths
 
 LOOKS = 600_000
-"""Looks at a unit and a host in one plan, at most: a second, about."""
+"""Looks at a unit and a host in one plan, at most: one to two seconds."""
 ALL_HOSTS = 64
 """With more targets than these only the emptiest of them are searched, those of groups, and those that the first try used."""
 EMPTIEST = 24
