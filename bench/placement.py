@@ -30,6 +30,12 @@ ORACLE = (TOP / ".venv-oracle" / "bin" / "python", TOP / "bench" / "placement_or
 SIZES = ((200, 10_000, 15.0), (2_000, 1_000, 50.0), (4_000, 2_000, None), (400, 20_000, None))
 """VMs, hosts, the aim in ms of processor time."""
 RUNS = 7
+AIMS = {
+    "vms_placed_share": 0.995,
+    "all_placed_where_the_oracle_places_all": 0.99,
+    "soft_groups_kept_where_the_oracle_keeps_all": 0.99,
+}
+"""Of issue 4, against the oracle. That as many VMs are placed at each priority is told beside them."""
 
 
 def large(vms: int, hosts: int) -> Cluster:
@@ -137,7 +143,8 @@ def quality(count: int, first: int) -> int:
         priority = {demand.vm_id: demand.facts.priority for demand in each.demands()}
         ours = Counter(str(priority[p.vm_id]) for p in found if p.host_id)
         wanted = sum(best["placed"].values())
-        shares.append(ours.total() / wanted if wanted else 1.0)
+        # More of a lower priority do not make up for one of a higher.
+        shares.append(sum(min(ours[p], n) for p, n in best["placed"].items()) / wanted if wanted else 1.0)
         tally["clusters"] += 1
         tally["same"] += all(ours[p] == n for p, n in best["placed"].items())
         if wanted == len(priority):
@@ -156,7 +163,7 @@ def quality(count: int, first: int) -> int:
         "ms_a_plan": round(tally["ms"] / max(1, tally["clusters"]), 1),
     }
     print(json.dumps(said, indent=1))
-    return int(said["vms_placed_share"] < 0.995 or said["all_placed_where_the_oracle_places_all"] < 0.99)
+    return int(any(said[name] < aim for name, aim in AIMS.items()))
 
 
 def main() -> int:

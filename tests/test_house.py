@@ -51,6 +51,7 @@ CORES = {
         "placement",
         "placement_explain",
         "placement_greedy",
+        "placement_moves",
         "placement_problem",
         "placement_repack",
         "placement_repair",

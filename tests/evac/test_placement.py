@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.placement import AIMS
 from bench.placement_clusters import SOURCE, Cluster, as_problem, cluster, host_of, vm_of
 from vmha.evac.pair_rules import PAIR_RULES, kind_of, refused, wants_of
 from vmha.evac.placement import Demand, Placement, measure, place, refusal
@@ -250,6 +251,40 @@ def test_s19_a_hard_group_whose_members_that_stay_are_apart_waits() -> None:
     assert found["m"].reason is VmReason.HARD_AFFINITY
 
 
+def test_s19_a_group_member_of_low_priority_takes_no_place_of_a_higher_one() -> None:
+    """Affinity holds those together that have a place; it does not lift the others to the priority of the highest of them."""
+    vms = [vm("a", memory_mib=400, priority=10), vm("b", memory_mib=500), vm("c", memory_mib=500, priority=5)]
+
+    found = targets([host("h2", 1000)], vms, group("AFFINITY", "HARD", "a", "b"))
+
+    assert found == {"a": "h2", "b": "", "c": "h2"}
+
+
+def test_s19_as_many_of_a_group_as_possible_have_a_place() -> None:
+    """A large member stays behind where two others fit in its stead."""
+    vms = [vm("a", memory_mib=400), vm("b", memory_mib=500), vm("c", memory_mib=300), vm("d", memory_mib=300)]
+
+    found = targets([host("h2", 1000)], vms, group("AFFINITY", "HARD", "a", "b"))
+
+    assert found == {"a": "h2", "b": "", "c": "h2", "d": "h2"}
+
+
+def test_s17_a_member_without_a_place_ties_nobody() -> None:
+    """Two VMs that a third one's groups would hold together are placed apart as a hard group says, when that one fits nowhere."""
+    vms = [vm("a"), vm("b"), vm("large", memory_mib=5000)]
+    groups = {
+        **group("AFFINITY", "SOFT", "a", "large", group_id="g1"),
+        **group("AFFINITY", "SOFT", "b", "large", group_id="g2"),
+        **group("ANTI_AFFINITY", "HARD", "a", "b", group_id="g3"),
+        **group("ANTI_AFFINITY", "SOFT", "a", "b", group_id="g4"),
+    }
+
+    found = placed([host("h2"), host("h3")], vms, groups)
+
+    assert {found["a"].host_id, found["b"].host_id} == {"h2", "h3"}
+    assert [p.violated for p in found.values()] == [(), (), ()]
+
+
 def test_groups_that_a_vms_metadata_names_bind_it_too() -> None:
     """The group is the cluster's, the membership the VM's own; a name of no group says nothing."""
     vms = [vm("a", groups=("g", "unknown")), vm("b", groups=("g",)), vm("c", groups=("unknown",))]
@@ -383,13 +418,20 @@ def test_small_clusters_get_the_best_plan_there_is(first: int) -> None:
 
 @pytest.mark.slow
 def test_plans_are_as_good_as_the_oracles() -> None:
-    """CP-SAT's best plan for a few hundred tight clusters: bounds of issue 4. `make oracle` makes its environment."""
-    assert ORACLE.exists(), "run `make oracle`"
-    run = [".venv/bin/python", "-m", "bench.placement", "--oracle", "300"]
-    said = json.loads(subprocess.run(run, cwd=TOP, check=True, capture_output=True, text=True, timeout=3600).stdout)
+    """Against CP-SAT's best plans for 1,000 tight clusters every aim of issue 4 holds; `make oracle` makes its environment.
 
-    assert said["vms_placed_share"] >= 0.995
-    assert said["all_placed_where_the_oracle_places_all"] >= 0.99
+    So many that a share of 99 % is told from one of 98 %: in some 650 the oracle keeps all soft groups, in some 250 it places
+    every VM. Takes 20 minutes on an idle box, thrice that on a busy one.
+    """
+    assert ORACLE.exists(), "run `make oracle`"
+    run = [".venv/bin/python", "-m", "bench.placement", "--oracle", "1000", "--first", "10000"]
+    done = subprocess.run(run, cwd=TOP, check=False, capture_output=True, text=True, timeout=7000)
+    assert done.stdout, done.stderr
+    said = json.loads(done.stdout)
+
+    assert said["clusters"] >= 900
+    assert {name: said[name] for name, aim in AIMS.items() if said[name] < aim} == {}
+    assert done.returncode == 0
 
 
 def test_a_vm_that_holds_room_is_counted_where_it_is_owned() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from tests.evac.world import CONFIG, TIMERS, C, World, seen, vm_uuid
 from tests.support.redis import RedisServer
 from vmha.domain_xml import parse_domain
+from vmha.evac import planner
+from vmha.evac.events import PlanMade
 from vmha.evac.fencing import Power
 from vmha.evac.metrics import Metrics
 from vmha.evac.operations import Operations
@@ -616,3 +619,23 @@ async def test_metrics_count_outcomes_and_proofs(world: World) -> None:
     assert value("vmha_evac_vm_outcomes_total", outcome="SKIPPED") == 1
     assert value("vmha_evac_proofs_total", answer="FENCE") == 1
     assert value("vmha_evac_states_total", state="SUCCEEDED") == 1
+
+
+async def test_the_loop_runs_on_while_a_plan_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that takes long holds up neither other evacuations nor answers: the loop does its work in the middle of it."""
+    loop, answered = asyncio.get_running_loop(), threading.Event()
+
+    def slowly(*args: Any) -> PlanMade:
+        loop.call_soon_threadsafe(answered.set)
+        assert answered.wait(5.0), "the loop stood still"
+        return plan(*args)
+
+    plan = planner.plan
+    monkeypatch.setattr(planner, "plan", slowly)
+    await world.cluster()
+    await world.vms(seen(0))
+
+    record = await world.evacuate()
+
+    assert answered.is_set()
+    assert record.state is S.SUCCEEDED

@@ -117,7 +117,8 @@ class DrainOperations(Operations):
                 # Whoever took it back into service has cancelled the drain; its own host may be a target now.
                 self._tell(ev.CancelRequested(reason=f"{drain.host_id} is back in service"))
                 return ev.PlanMade(entries=operation.entries)
-            made = drain_plan.plan(drain, host, [*operation.entries, *new], situation)
+            # Off the loop, as an evacuation's.
+            made = await asyncio.to_thread(drain_plan.plan, drain, host, [*operation.entries, *new], situation)
             if new:
                 ids = {entry.vm_id for entry in new}
                 first = [entry for entry in made.entries if entry.vm_id in ids]

@@ -164,7 +164,8 @@ class Operations:
             entries = operation.entries or planner.first_entries(self._evacuation, vms)
             vms = [await self._where_it_went(vm, snapshot) for vm in vms]
             situation = planner.Situation(snapshot=snapshot, vms=vms, journaled=journaled, not_answering=operation.not_answering)
-            made = planner.plan(self._evacuation, entries, situation)
+            # A second or two of arithmetic, at worst: the loop has other evacuations and answers to see to.
+            made = await asyncio.to_thread(planner.plan, self._evacuation, entries, situation)
             if operation.entries:
                 return await self._journal_changes(operation.entries, made)
             await self.stored(lambda: self._store.evacuations.plan(*self._id, self._runner, made.entries))

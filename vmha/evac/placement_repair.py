@@ -2,27 +2,31 @@
 
 1. All soft groups as if they were hard. When every VM finds a place, that is the plan.
 2. Without them: how many VMs can be placed at all, by priority. Where 1 placed as many, it is the plan.
-3. From there, each soft group that is broken is made strict, one after the other, as long as no VM loses its place for it.
+3. Where it placed more: 1 once more, by other ways. When that places as many, it is the plan.
+4. From 2, each soft group that is broken is made strict, one after the other, as long as no VM loses its place for it.
 
 Last, VMs are moved from full hosts to emptier ones where no rule is the worse for it. Only hosts that may matter take part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 
+from vmha.evac.placement_moves import FIRST_NUMBER, Budget
 from vmha.evac.placement_problem import Item, Places, Problem
-from vmha.evac.placement_search import Budget, Search
+from vmha.evac.placement_search import Search
 from vmha.evac.placement_units import NOWHERE, Board, units_of, worths
 
-LOOKS = 400_000
-"""Looks at a unit and a host in one plan, at most: half a second, about."""
+LOOKS = 600_000
+"""Looks at a unit and a host in one plan, at most: one to two seconds."""
 ALL_HOSTS = 64
 """With more targets than these only the emptiest of them are searched, those of groups, and those that the first try used."""
 EMPTIEST = 24
 SHAPES = 32
 SPREADS = 3
+OTHER_NUMBER = 4242
+"""Begins another fixed sequence of numbers: a second search goes other ways than the first."""
 
 
 class Repair:
@@ -38,13 +42,14 @@ class Repair:
     def run(self, places: Places) -> dict[int, str]:
         """The better plan; at least as good as the one given."""
         self._hosts, self._items, self._fixed = self._scope(places)
-        whole = self._solve(self._hard | self._soft, {}, self._budget.share(0.45))
+        every = self._hard | self._soft
+        whole = self._solve(every, {}, self._budget.share(0.3))
         if len(whole.places()) == len(self._items):
-            return self._finish(whole, self._hard | self._soft)
-        board = self._solve(self._hard, whole.places(), self._budget.share(0.5))
-        if board.worth <= whole.worth:
-            return self._finish(whole, self._hard | self._soft)
-        return self._finish(*self._keep_groups(board))
+            return self._finish(whole)
+        board = self._solve(self._hard, whole.places(), self._budget.share(0.33))
+        if board.worth > whole.worth:
+            whole = self._solve(every, {}, self._budget.share(0.35), first_number=OTHER_NUMBER)
+        return self._finish(whole if board.worth <= whole.worth else self._keep_groups(board))
 
     def _scope(self, places: Places) -> tuple[list[str], list[Item], dict[int, str]]:
         problem, free = self._problem, self._free
@@ -68,21 +73,20 @@ class Repair:
         free = self._problem.rooms.free
         return nlargest(EMPTIEST, self._problem.hosts_of(shape), key=lambda host_id: (free[host_id][0], host_id))
 
-    def _solve(self, strict: frozenset[int], start: Places, budget: Budget) -> Board:
+    def _solve(self, strict: frozenset[int], start: Places, budget: Budget, first_number: int = FIRST_NUMBER) -> Board:
         problem = self._problem
-        board = Board(problem, self._hosts, self._free, self._pages)
+        units = units_of(problem, self._items, strict, self._hosts, self._worth)
+        board = Board(problem, self._hosts, self._free, self._pages, units)
         index = {host_id: number for number, host_id in enumerate(self._hosts)}
-        for unit in units_of(problem, self._items, strict, self._hosts, self._worth):
-            number = board.add(unit)
-            host = {start.get(member, "") for member in unit.members}
-            place = index.get(host.pop(), NOWHERE) if len(host) == 1 else NOWHERE
-            if place in unit.hosts and board.has_room(number, place) and not board.clashing(number, place):
+        for number, unit in enumerate(units):
+            place = index.get(start.get(unit.item, ""), NOWHERE)
+            if place in unit.hosts and board.takes(number, place):
                 board.put(number, place)
-        Search(board, strict, self._worth, budget).run()
+        Search(board, budget, first_number).run()
         self._budget.left += max(0, budget.left)
         return board
 
-    def _keep_groups(self, board: Board) -> tuple[Board, frozenset[int]]:
+    def _keep_groups(self, board: Board) -> Board:
         broken = self._problem.broken(board.places()) & self._soft
         strict = self._hard | (self._soft - broken)
         for number in sorted(broken):
@@ -91,9 +95,9 @@ class Repair:
             tried = self._solve(strict | {number}, board.places(), self._budget.share(1 / len(broken)))
             if tried.worth >= board.worth:
                 board, strict = tried, strict | {number}
-        return board, strict
+        return board
 
-    def _finish(self, board: Board, strict: frozenset[int]) -> dict[int, str]:
+    def _finish(self, board: Board) -> dict[int, str]:
         self._spread(board)
         return {**self._fixed, **board.places()}
 
@@ -102,18 +106,18 @@ class Repair:
         for _ in range(SPREADS):
             moved = False
             for number, unit in enumerate(board.units):
-                moved |= board.at[number] != NOWHERE and len(unit.hosts) > 1 and self._to_emptier(board, number)
+                first = board.at[number] != NOWHERE and board.party(number)[0] == number
+                moved |= first and len(unit.hosts) > 1 and self._to_emptier(board, board.party(number))
             if not moved:
                 return
 
-    def _to_emptier(self, board: Board, number: int) -> bool:
-        unit, here = board.units[number], board.at[number]
-        emptier = [h for h in unit.hosts if board.memory[h] - unit.memory_mib > board.memory[here]]
-        regrets = board.regrets(number, here)
-        board.lift(number)
+    def _to_emptier(self, board: Board, party: Sequence[int]) -> bool:
+        here, memory_mib = board.at[party[0]], sum(board.units[number].memory_mib for number in party)
+        emptier = [h for h in board.units[party[0]].hosts if board.memory[h] - memory_mib > board.memory[here]]
+        regrets = sum(board.regrets(number, here) for number in party)
+        were = board.lift_all(party)
         for host in sorted(emptier, key=lambda h: (-board.memory[h], board.names[h])):
-            if board.has_room(number, host) and not board.clashing(number, host) and board.regrets(number, host) <= regrets:
-                board.put(number, host)
+            if sum(board.regrets(number, host) for number in party) <= regrets and board.put_all(party, host):
                 return True
-        board.put(number, here)
+        board.put_back(were)
         return False

@@ -81,17 +81,24 @@ def refusal(host: HostRecord, source_host_id: str, config_version: int = 0) -> H
     Args:
         config_version: The cluster's newest; a host gets VMs only after it has confirmed that one (R18).
     """
-    checks = (
-        (host.host_id == source_host_id, HostRefusal.FAILED_HOST),
-        (host.in_maintenance or host.state is HostState.IN_MAINTENANCE, HostRefusal.IN_MAINTENANCE),
-        (host.state is not HostState.HEALTHY, HostRefusal.NOT_HEALTHY),
-        (host.state_reason == HostRefusal.FLAPPING, HostRefusal.FLAPPING),
-        (host.incarnation <= 0 or host.incarnation_revoked, HostRefusal.NOT_REGISTERED),
-        ("hypervisor" not in host.config.roles, HostRefusal.NOT_A_HYPERVISOR),
-        (host.facts is None, HostRefusal.NO_FACTS),
-        (host.config_confirmed < config_version, HostRefusal.CONFIG_UNCONFIRMED),
-    )
-    return next((why for wrong, why in checks if wrong), None)
+    found: HostRefusal | None = None
+    if host.host_id == source_host_id:
+        found = HostRefusal.FAILED_HOST
+    elif host.in_maintenance or host.state is HostState.IN_MAINTENANCE:
+        found = HostRefusal.IN_MAINTENANCE
+    elif host.state is not HostState.HEALTHY:
+        found = HostRefusal.NOT_HEALTHY
+    elif host.state_reason == HostRefusal.FLAPPING:
+        found = HostRefusal.FLAPPING
+    elif host.incarnation <= 0 or host.incarnation_revoked:
+        found = HostRefusal.NOT_REGISTERED
+    elif "hypervisor" not in host.config.roles:
+        found = HostRefusal.NOT_A_HYPERVISOR
+    elif host.facts is None:
+        found = HostRefusal.NO_FACTS
+    elif host.config_confirmed < config_version:
+        found = HostRefusal.CONFIG_UNCONFIRMED
+    return found
 
 
 def measure(
@@ -118,7 +125,7 @@ def measure(
         if why is not None or host.facts is None:
             rooms.refused[host.host_id] = why or HostRefusal.NO_FACTS
             continue
-        _open(rooms, host.host_id, host.facts, config)
+        _open(rooms, host.host_id, host.facts, config.reserve_fraction, config.cpu_overcommit)
         kind = kind_of(host.config.aggregates, host.facts)
         rooms.kind_index[host.host_id] = kinds.setdefault(kind, len(kinds))
     rooms.kinds = list(kinds)
@@ -137,9 +144,9 @@ def _index_groups(rooms: Rooms) -> None:
             rooms.member_of[vm_id] = (*rooms.member_of.get(vm_id, ()), group_id)
 
 
-def _open(rooms: Rooms, host_id: str, facts: HostFacts, config: ClusterConfig) -> None:
-    memory_mib = facts.memory_mib * (1.0 - config.reserve_fraction)
-    rooms.free[host_id] = (memory_mib, facts.vcpus * config.cpu_overcommit)
+def _open(rooms: Rooms, host_id: str, facts: HostFacts, reserve_fraction: float, cpu_overcommit: float) -> None:
+    memory_mib = facts.memory_mib * (1.0 - reserve_fraction)
+    rooms.free[host_id] = (memory_mib, facts.vcpus * cpu_overcommit)
     if facts.hugepages:
         pages = {size_kib: count * size_kib / 1024 for size_kib, count in facts.hugepages.items()}
         rooms.pages[host_id] = {**pages, ORDINARY: memory_mib - sum(pages.values())}

@@ -1,6 +1,8 @@
-"""The part of a placement that the search works on: units of VMs that move as one, on numbered hosts with their room. Pure.
+"""The part of a placement that the search works on: VMs on numbered hosts with their room. Pure.
 
 Groups that are to be kept are hard ones and those soft ones that the search tries to keep (`strict`); the others only weigh.
+VMs that kept affinity groups tie together, over each other too, are a block. It need not be placed whole, for a group is kept
+by those that have a place; those that are tied together by such as have one share it, and move as one (`party`).
 """
 
 from __future__ import annotations
@@ -16,25 +18,29 @@ NOWHERE = -1
 
 @dataclass(slots=True)
 class Unit:
-    """VMs that are placed and moved as one.
+    """A VM on the board.
 
     Attributes:
-        members: Numbers of its items.
+        item: Its number in the problem.
         hosts: Numbers of the hosts that may have it.
         kept: (group, affinity?) that bind it to other units, and are kept.
         wished: Likewise, of soft groups that are given up.
-        worth: Of its placement; a VM is worth more than all VMs of lower priorities together.
+        groups: Numbers of both.
+        worth: Of its placement: more than all VMs of lower priorities together.
+        block: Units that kept affinity ties to it, itself included; empty when none is.
     """
 
-    members: tuple[int, ...]
+    item: int
     memory_mib: int
     vcpus: int
-    pages: dict[int, int]
+    hugepage_kib: int
     priority: int
     worth: int
     hosts: list[int] = field(default_factory=list)
     kept: tuple[tuple[int, bool], ...] = ()
     wished: tuple[tuple[int, bool], ...] = ()
+    groups: tuple[int, ...] = ()
+    block: tuple[int, ...] = ()
 
 
 class Board:
@@ -46,54 +52,51 @@ class Board:
         hosts: Sequence[str],
         free: Mapping[str, tuple[float, float]],
         pages: Mapping[str, Mapping[int, float]],
+        units: Sequence[Unit],
     ) -> None:
-        self.problem, self.names = problem, list(hosts)
+        self.problem, self.names, self.units = problem, list(hosts), units
         self.memory = [free[host_id][0] for host_id in hosts]
         self.vcpus = [free[host_id][1] for host_id in hosts]
         self.pages: list[dict[int, float] | None] = [dict(pages[host_id]) if host_id in pages else None for host_id in hosts]
-        self.units: list[Unit] = []
-        self.at: list[int] = []
+        self.at: list[int] = [NOWHERE] * len(units)
         self.on: list[set[int]] = [set() for _ in hosts]
         self.where: list[dict[int, set[int]]] = [{} for _ in problem.bindings]
         self.worth = 0
 
-    def add(self, unit: Unit) -> int:
-        """Makes a unit known; it is nowhere yet."""
-        self.units.append(unit)
-        self.at.append(NOWHERE)
-        return len(self.units) - 1
-
-    def put(self, unit: int, host: int) -> None:
+    def put(self, number: int, host: int) -> None:
         """Gives a unit a host."""
-        self._book(unit, host, 1)
-        self.at[unit] = host
-        self.on[host].add(unit)
-        for group, _ in (*self.units[unit].kept, *self.units[unit].wished):
-            self.where[group].setdefault(host, set()).add(unit)
+        unit = self.units[number]
+        self.at[number] = host
+        self.on[host].add(number)
+        self.memory[host] -= unit.memory_mib
+        self.vcpus[host] -= unit.vcpus
+        self.worth += unit.worth
+        if self.pages[host] is not None:
+            self._take_pages(unit, host, unit.memory_mib)
+        for group in unit.groups:
+            self.where[group].setdefault(host, set()).add(number)
 
-    def lift(self, unit: int) -> int:
+    def lift(self, number: int) -> int:
         """Takes a unit off its host; returns that."""
-        host = self.at[unit]
-        self._book(unit, host, -1)
-        self.at[unit] = NOWHERE
-        self.on[host].discard(unit)
-        for group, _ in (*self.units[unit].kept, *self.units[unit].wished):
+        unit, host = self.units[number], self.at[number]
+        self.at[number] = NOWHERE
+        self.on[host].discard(number)
+        self.memory[host] += unit.memory_mib
+        self.vcpus[host] += unit.vcpus
+        self.worth -= unit.worth
+        if self.pages[host] is not None:
+            self._take_pages(unit, host, -unit.memory_mib)
+        for group in unit.groups:
             left = self.where[group][host]
-            left.discard(unit)
+            left.discard(number)
             if not left:
                 del self.where[group][host]
         return host
 
-    def _book(self, number: int, host: int, sign: int) -> None:
-        unit = self.units[number]
-        self.memory[host] -= sign * unit.memory_mib
-        self.vcpus[host] -= sign * unit.vcpus
-        self.worth += sign * unit.worth
-        pages = self.pages[host]
-        if pages is not None:
-            for asked, mib in unit.pages.items():
-                size = page_size(asked, pages)
-                pages[size] = pages.get(size, 0.0) - sign * mib
+    def _take_pages(self, unit: Unit, host: int, mib: int) -> None:
+        pages = self.pages[host] or {}
+        size = page_size(unit.hugepage_kib, pages)
+        pages[size] = pages.get(size, 0.0) - mib
 
     def has_room(self, number: int, host: int) -> bool:
         """Whether a host has what a unit needs."""
@@ -101,13 +104,7 @@ class Board:
         if self.memory[host] < unit.memory_mib or self.vcpus[host] < unit.vcpus:
             return False
         pages = self.pages[host]
-        if pages is None:
-            return True
-        left = dict(pages)
-        for asked, mib in unit.pages.items():
-            size = page_size(asked, pages)
-            left[size] = left.get(size, 0.0) - mib
-        return min(left.values()) >= 0
+        return pages is None or pages.get(page_size(unit.hugepage_kib, pages), 0.0) >= unit.memory_mib
 
     def clashing(self, number: int, host: int) -> set[int]:
         """Units that would have to leave for the groups' sake, if this one went to a host."""
@@ -123,6 +120,43 @@ class Board:
         found.discard(number)
         return found
 
+    def takes(self, number: int, host: int) -> bool:
+        """Whether a unit can go to a host that may have it, as things are."""
+        return self.has_room(number, host) and not (self.units[number].kept and self.clashing(number, host))
+
+    def party(self, number: int) -> Sequence[int]:
+        """Those that have a place and that kept affinity ties to a unit, and the unit itself if it has one: they move together.
+
+        They are on one host, unless the unit has no place and would tie together what was apart.
+        """
+        if not self.units[number].block:
+            return (number,) if self.at[number] != NOWHERE else ()
+        found, waiting = {number}, [number]
+        while waiting:
+            for group, affine in self.units[waiting.pop()].kept:
+                for there in self.where[group].values() if affine else ():
+                    waiting += there - found
+                    found |= there
+        return sorted(other for other in found if self.at[other] != NOWHERE)
+
+    def lift_all(self, numbers: Iterable[int]) -> list[tuple[int, int]]:
+        """Takes units off their hosts; returns who was where."""
+        return [(number, self.lift(number)) for number in numbers]
+
+    def put_all(self, numbers: Sequence[int], host: int) -> bool:
+        """Gives units one host if it takes them all; else nothing has changed."""
+        for position, number in enumerate(numbers):
+            if host not in self.units[number].hosts or not self.takes(number, host):
+                self.lift_all(numbers[:position])
+                return False
+            self.put(number, host)
+        return True
+
+    def put_back(self, were: Iterable[tuple[int, int]]) -> None:
+        """Gives units the hosts that they had."""
+        for number, host in were:
+            self.put(number, host)
+
     def regrets(self, number: int, host: int) -> int:
         """How many soft groups that were given up a host would break, counted by what stands against it."""
         count = 0
@@ -137,11 +171,8 @@ class Board:
 
     def places(self) -> dict[int, str]:
         """Number of an item -> host_id."""
-        found = {}
-        for unit, host in zip(self.units, self.at, strict=True):
-            if host != NOWHERE:
-                found.update(dict.fromkeys(unit.members, self.names[host]))
-        return found
+        names = self.names
+        return {unit.item: names[host] for unit, host in zip(self.units, self.at, strict=True) if host != NOWHERE}
 
 
 def worths(problem: Problem) -> dict[int, int]:
@@ -151,21 +182,40 @@ def worths(problem: Problem) -> dict[int, int]:
 
 
 def units_of(
-    problem: Problem, items: Iterable[Item], strict: frozenset[int], hosts: Sequence[str], worth: Mapping[int, int]
+    problem: Problem, items: Sequence[Item], strict: frozenset[int], hosts: Sequence[str], worth: Mapping[int, int]
 ) -> list[Unit]:
-    """Units over items: those that kept affinity groups hold together are one, unless no host could take them so."""
-    units: list[Unit] = []
-    for block in _blocks(problem, list(items), strict):
-        unit = unit_of(problem, block, strict, hosts, worth)
-        if len(block) > 1 and (not unit.hosts or _at_odds(problem, block, strict)):
-            units += [unit_of(problem, [item], strict, hosts, worth) for item in block]
-        else:
-            units.append(unit)
+    """A unit for each item, in their order."""
+    units = [_unit(problem, item, strict, hosts, worth[item.priority]) for item in items]
+    for block in _blocks(problem, units, strict):
+        for number in block:
+            units[number].block = block
     return units
 
 
-def _blocks(problem: Problem, items: Sequence[Item], strict: frozenset[int]) -> list[list[Item]]:
-    root = {item.number: item.number for item in items}
+def _unit(problem: Problem, item: Item, strict: frozenset[int], hosts: Sequence[str], worth: int) -> Unit:
+    affine = {number: problem.bindings[number].affine for number in item.groups}
+    fixed = [problem.bindings[number] for number in item.groups if number in strict]
+    return Unit(
+        item.number,
+        item.memory_mib,
+        item.vcpus,
+        item.hugepage_kib,
+        item.priority,
+        worth,
+        [
+            number
+            for number, host_id in enumerate(hosts)
+            if problem.refusal(item, host_id) is None and all(binding.lets(host_id) for binding in fixed)
+        ],
+        tuple((number, affine[number]) for number in item.groups if number in strict),
+        tuple((number, affine[number]) for number in item.groups if number not in strict),
+        item.groups,
+    )
+
+
+def _blocks(problem: Problem, units: Sequence[Unit], strict: frozenset[int]) -> list[tuple[int, ...]]:
+    root = {unit.item: unit.item for unit in units}
+    able = {unit.item for unit in units if unit.hosts}
 
     def find(number: int) -> int:
         while root[number] != number:
@@ -175,46 +225,11 @@ def _blocks(problem: Problem, items: Sequence[Item], strict: frozenset[int]) -> 
 
     for number in sorted(strict):
         binding = problem.bindings[number]
-        here = [member for member in binding.members if member in root] if binding.affine else []
+        here = [member for member in binding.members if member in able] if binding.affine else []
         for member in here[1:]:
             first, other = sorted((find(here[0]), find(member)))
             root[other] = first
-    blocks: dict[int, list[Item]] = {}
-    for item in items:
-        blocks.setdefault(find(item.number), []).append(item)
-    return [blocks[number] for number in sorted(blocks)]
-
-
-def _at_odds(problem: Problem, block: Sequence[Item], strict: frozenset[int]) -> bool:
-    """Whether a kept group wants two of them apart."""
-    apart = [number for item in block for number in item.groups if number in strict and not problem.bindings[number].affine]
-    return len(apart) > len(set(apart))
-
-
-def unit_of(
-    problem: Problem, block: Sequence[Item], strict: frozenset[int], hosts: Sequence[str], worth: Mapping[int, int]
-) -> Unit:
-    """VMs as one unit, with the hosts that may have all of them."""
-    members = {item.number for item in block}
-    groups = sorted({number for item in block for number in item.groups})
-    bound = [number for number in groups if members != set(problem.bindings[number].members)]
-    pages: dict[int, int] = {}
-    for item in block:
-        pages[item.hugepage_kib] = pages.get(item.hugepage_kib, 0) + item.memory_mib
-    unit = Unit(
-        tuple(item.number for item in block),
-        sum(item.memory_mib for item in block),
-        sum(item.vcpus for item in block),
-        pages,
-        max(item.priority for item in block),
-        sum(worth[item.priority] for item in block),
-        kept=tuple((number, problem.bindings[number].affine) for number in bound if number in strict),
-        wished=tuple((number, problem.bindings[number].affine) for number in groups if number not in strict),
-    )
-    fixed = [problem.bindings[number] for number in groups if number in strict]
-    unit.hosts = [
-        number
-        for number, host_id in enumerate(hosts)
-        if all(problem.refusal(item, host_id) is None for item in block) and all(b.lets(host_id) for b in fixed)
-    ]
-    return unit
+    blocks: dict[int, list[int]] = {}
+    for position, unit in enumerate(units):
+        blocks.setdefault(find(unit.item), []).append(position)
+    return [tuple(block) for block in blocks.values() if len(block) > 1]
