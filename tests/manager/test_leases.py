@@ -61,8 +61,7 @@ async def freeze(world: World, agent: Agent) -> None:
     """The host is cut off: nothing comes from it, and its connection is not closed."""
     world.silent.add(agent.host_id)
     world.probe.verdicts[agent.host_id] = PeerVerdict.TIMEOUT
-    assert agent._beating is not None
-    agent._beating.cancel()
+    await agent.fall_silent()
 
 
 async def test_a_host_that_is_cut_off_is_proven_by_its_lease(world: World) -> None:

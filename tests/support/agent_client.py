@@ -223,6 +223,12 @@ class Agent:
 
         self._beating = asyncio.create_task(beats())
 
+    async def fall_silent(self) -> None:
+        """No more heartbeats; the stream stays open, so no write may be cut short: grpc.aio would end the call with it."""
+        assert self._beating is not None
+        async with self._writing:
+            self._beating.cancel()
+
 
 @contextlib.asynccontextmanager
 async def many(agents: list[Agent]) -> AsyncIterator[list[Agent]]:
