@@ -5,8 +5,9 @@ Each test gets a cluster of its own and takes it down; no guest may ever beat ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +17,35 @@ from lab.stack import Stack, running
 from tests.e2e.cluster import Cluster
 
 QUICK_LEARNING_S = 2.0
+LOG_LINES = 80
+"""Of each service, and of the cluster's events, shown with a test that failed."""
+
+
+MADE = pytest.StashKey[list[Cluster]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The lab takes its logs with it: what failed shows them before."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for cluster in item.stash.get(MADE, []):
+            stack = cluster.stack
+            events = [f"{seen.at:.2f} {' '.join(str(seen.event).split())}" for seen in stack.events.all()]
+            report.sections.append(("events", "\n".join(events[-LOG_LINES:])))
+            for path in sorted(Path(stack.lab.directory).rglob("*.log")):
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                report.sections.append((str(path.relative_to(stack.lab.directory)), "\n".join(lines[-LOG_LINES:])))
+    return report
 
 
 @pytest.fixture
-def make_cluster() -> Iterator[Callable[..., Cluster]]:
+def make_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Cluster]]:
     """A function that builds a settled cluster: hosts, guests (name -> host), timers and the rest of Stack's settings, as
     aggregates and groups."""
     with ExitStack() as opened:
         made: list[Cluster] = []
+        request.node.stash[MADE] = made
 
         def make(
             *,
