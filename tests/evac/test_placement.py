@@ -269,6 +269,19 @@ def test_s19_as_many_of_a_group_as_possible_have_a_place() -> None:
     assert found == {"a": "h2", "b": "", "c": "h2", "d": "h2"}
 
 
+def test_s19_of_two_that_exclude_each_other_the_one_that_leaves_more_room_has_a_place() -> None:
+    """Both are of the same priority, so which one runs counts for nothing; that a third one of a lower priority can run counts."""
+    vms = [
+        vm("x", memory_mib=800, priority=5, aggregates=("ssd",)),
+        vm("y", memory_mib=800, priority=5),
+        vm("z", memory_mib=800, aggregates=("ssd",)),
+    ]
+
+    found = targets([host("h2", aggregates=("ssd",)), host("h3")], vms, group("AFFINITY", "HARD", "x", "y"))
+
+    assert found == {"x": "", "y": "h3", "z": "h2"}
+
+
 def test_s17_a_member_without_a_place_ties_nobody() -> None:
     """Two VMs that a third one's groups would hold together are placed apart as a hard group says, when that one fits nowhere."""
     vms = [vm("a"), vm("b"), vm("large", memory_mib=5000)]

@@ -18,8 +18,8 @@ from vmha.evac.placement_problem import Item, Places, Problem
 from vmha.evac.placement_search import Search
 from vmha.evac.placement_units import NOWHERE, Board, units_of, worths
 
-LOOKS = 600_000
-"""Looks at a unit and a host in one plan, at most: one to two seconds."""
+LOOKS = 1_000_000
+"""Looks at a unit and a host in one plan, at most: one to three seconds."""
 ALL_HOSTS = 64
 """With more targets than these only the emptiest of them are searched, those of groups, and those that the first try used."""
 EMPTIEST = 24

@@ -103,7 +103,7 @@ class Search(Moves):
             fruitless += 1
             pool.sort(key=lambda number: board.units[number].priority)  # stable: the newest of the highest comes first
             number = pool.pop()
-            if self.insert(number) or self.shift(number):
+            if self.insert(number) or self.shift(number) or self._stands_in(number):
                 stuck = 0
             else:
                 self._penalty[number] += 1
@@ -119,6 +119,18 @@ class Search(Moves):
                 best, best_at, fruitless = score, list(board.at), 0
         self._restore(best_at)
         return self._waiting(level)
+
+    def _stands_in(self, number: int) -> bool:
+        """Puts another unit of the same worth, which was given up before, in the place that this one had."""
+        board, worth = self._board, self._board.units[number].worth
+        for other in sorted(self._given_up):
+            if board.at[other] == NOWHERE and board.units[other].worth == worth:
+                self._given_up.remove(other)
+                placed = self.insert(other)
+                self._given_up.add(number if placed else other)
+                if placed:
+                    return True
+        return False
 
     def _exchange(self, level: int) -> None:
         """Small ones for large ones: as many as before, and more room; between rounds units are moved about."""
