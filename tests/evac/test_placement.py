@@ -270,7 +270,7 @@ def test_s19_as_many_of_a_group_as_possible_have_a_place() -> None:
 
 
 def test_s19_of_two_that_exclude_each_other_the_one_that_leaves_more_room_has_a_place() -> None:
-    """Both are of the same priority, so which one runs counts for nothing; that a third one of a lower priority can run counts."""
+    """Both are of the same priority, so it counts only that a third one of a lower priority can run, too."""
     vms = [
         vm("x", memory_mib=800, priority=5, aggregates=("ssd",)),
         vm("y", memory_mib=800, priority=5),
