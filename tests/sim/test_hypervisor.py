@@ -124,6 +124,18 @@ def test_a_power_loss_during_a_start_leaves_its_outcome_unknown(rig: Rig) -> Non
     assert not rig.h1.domains[VM].active
 
 
+def test_after_a_boot_libvirt_does_not_know_why_a_domain_is_off(rig: Rig) -> None:
+    """As the real one. Whoever takes "destroyed" from before it for a user's word never starts the VM again."""
+    rig.run_on_h1()
+    domain = rig.h1.domains[VM]
+    rig.h1.stop(domain, "operator")
+    assert domain.reason == "destroyed"
+    rig.h1.power_off()
+    rig.h1.power_on()
+
+    assert (domain.active, domain.reason) == (False, "unknown")
+
+
 def test_a_disk_that_is_in_use_elsewhere_refuses_the_start(rig: Rig) -> None:
     """As QEMU's locks do: nothing is left behind, and it is written down. A local disk has no such lock."""
     rig.h2.place(VM, "vm1", XML, "running")

@@ -190,8 +190,10 @@ class SimHypervisor:
         self.listeners.clear()
 
     def power_on(self) -> None:
-        """libvirt answers, with what is defined."""
+        """libvirt answers, with what is defined; why each domain is off it does not know any more."""
         self.up, self.hung = True, False
+        for domain in self.domains.values():
+            domain.reason = "unknown"
 
     def hang(self, hung: bool) -> None:
         """libvirt stops answering, or goes on."""
