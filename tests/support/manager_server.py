@@ -26,9 +26,15 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "inventory": validate_session.inventory,
 }
 
+HEARTBEAT_S = 0.1
+
 
 def assignment(
-    *peers: tuple[str, str], version: str = "v1", heartbeat_s: float = 0.1, report_s: float = 30.0, refresh_s: float = 30.0
+    *peers: tuple[str, str],
+    version: str = "v1",
+    heartbeat_s: float = HEARTBEAT_S,
+    report_s: float = 30.0,
+    refresh_s: float = 30.0,
 ) -> ms.SessionAssignment:
     """Peers as (host_id, probe_target), and quick intervals."""
     return ms.SessionAssignment(
@@ -84,7 +90,8 @@ class ScriptedManager(ManagerServiceServicer):
     def __init__(self) -> None:
         self.sessions: list[Conversation] = []
         self.assignment = assignment()
-        self.config = ms.AgentConfig(version=1)
+        # An agent that lost a session waits for up to one interval, which is 5 s without a word.
+        self.config = ms.AgentConfig(version=1, timers=ms.SafetyTimers(heartbeat_interval=duration(HEARTBEAT_S)))
         self.in_force = 0
         self.offers = self.acks = True
         self.refuse: VmhaError | None = None
