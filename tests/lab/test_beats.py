@@ -82,6 +82,31 @@ def test_needs_no_root_beats_have_the_time_they_were_said(tmp_path: Path) -> Non
     beats.check()
 
 
+def test_needs_no_root_a_disk_that_is_made_anew_begins_with_a_boot(tmp_path: Path) -> None:
+    """What the old run still says after the instant of the loss is the old run's; generations begin again with the next boot."""
+    beats = Beats(tmp_path)
+    beats.start()
+    try:
+        log = tmp_path / "g.log"
+        log.write_bytes(GOOD)
+        wait_for(lambda: len(beats.of("g")) == 2, 2, "both beats are seen")
+        beats.made_anew("g", time.monotonic())
+        with log.open("ab") as stream:
+            stream.write(beat(1, 3))
+            stream.flush()
+            wait_for(lambda: len(beats.of("g")) == 3, 2, "the late beat is seen")
+            stream.write(GOOD)
+        wait_for(lambda: len(beats.of("g")) == 5, 2, "the new run is seen")
+        beats.check()
+        with log.open("ab") as stream:
+            stream.write(beat(1, 4) + beat(1, 3))
+        wait_for(lambda: len(beats.of("g")) == 7, 2, "both are seen side by side")
+        with pytest.raises(BeatError):
+            beats.check()
+    finally:
+        beats.stop()
+
+
 def test_needs_no_root_the_boot_sector_is_its_source(tmp_path: Path) -> None:
     """The committed boot sector is what nasm makes of its source."""
     if shutil.which("nasm") is None:
