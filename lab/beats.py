@@ -143,8 +143,8 @@ class Beats:
         for name in self.names() if names is None else names:
             records, lost = self.records(name), self._made_anew.get(name)
             # The old run may still say something in the milliseconds that a power cut takes; its disk is new from a boot on.
-            boots = [n for n, record in enumerate(records) if lost is not None and record.boot and record.at > lost]
-            first = boots[0] if boots else len(records)
+            anew = (n for n, record in enumerate(records) if lost is not None and record.boot and record.at > lost)
+            first = next(anew, len(records))
             check(name, records[:first])
             check(name, records[first:])
 

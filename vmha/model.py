@@ -33,6 +33,10 @@ class HostState(StrEnum):
     FENCE_PENDING = "FENCE_PENDING"
 
 
+PROVEN_DEAD = frozenset({HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED})
+"""States of a host on which nothing runs any more, whatever the store says that it owns."""
+
+
 class PeerVerdict(StrEnum):
     """What one prober saw of one host."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.evac.doubles import FakeHypervisor
 from tests.evac.world import C, World, seen, vm_uuid
 from tests.support.failures import register
 from vmha.errors import Aborted
@@ -44,6 +45,19 @@ async def on_its_way(world: World, number: int = 1) -> None:
     async with asyncio.timeout(10):
         while vm_uuid(number) not in world.fake("h1").leaving:
             await asyncio.sleep(0.01)
+
+
+async def down_on_its_way(world: World) -> FakeHypervisor:
+    """h1 loses power while vm1 is being sent; returns its libvirt, which cannot be reached yet."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    source.unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    return source
 
 
 async def until(fact: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -492,14 +506,7 @@ async def test_r22_a_paused_vm_that_had_arrived_when_its_host_rebooted(world: Wo
 
 async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: World) -> None:
     """Its host's agent has no lease yet: the domain waits there paused. It is not taken for a VM that stayed, and is let run."""
-    await furnish(world, seen(1))
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
-    source.unreachable = True
-    source.leaving[vm_uuid(1)].cancel()
-    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    source = await down_on_its_way(world)
     world.agent.refuses["h1"] = "LEASE_EXPIRED"
     world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
     source.unreachable = False
@@ -518,14 +525,7 @@ async def test_r22_a_start_at_home_that_was_not_admitted_is_made_again(world: Wo
 
 async def test_r22_a_start_at_home_whose_storage_is_locked_is_not_tried_again(world: World) -> None:
     """Somebody runs it, whatever both hosts say: it is FAILED with an alarm, and nobody is asked twice (design 5.4)."""
-    await furnish(world, seen(1))
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
-    source.unreachable = True
-    source.leaving[vm_uuid(1)].cancel()
-    source.domains[vm_uuid(1)] = VmState.SHUTOFF
+    source = await down_on_its_way(world)
     source.locked.add("*")
     world.agent.incarnations["h1"] = await register(world.store, C, "h1", "boot-h1-2")
     source.unreachable = False

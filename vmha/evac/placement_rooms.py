@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from vmha.evac.pair_rules import Kind, kind_of
 from vmha.evac.reasons import HostRefusal
 from vmha.facts import HostFacts, VmFacts
-from vmha.model import ClusterConfig, Group, HostState, VmState
+from vmha.model import PROVEN_DEAD, ClusterConfig, Group, HostState, VmState
 from vmha.store.records import HostRecord, VmRecord
 
 TAKES_ROOM = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})
 """States in which a domain holds its host's memory."""
-PROVEN_DEAD = frozenset({HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED})
-"""States of a host on which nothing runs any more, whatever the store says that it owns."""
 ORDINARY = 0
 """Stands for the size of ordinary pages."""
 USUAL_HUGE_KIB = 2048

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from vmha.manager.agenda import Agenda
 from vmha.manager.contact import Contact
 from vmha.manager.guard import COUNTED_DOWN, Guard
-from vmha.manager.hostview import PROVEN_DEAD, HostView
+from vmha.manager.hostview import HostView
 from vmha.manager.votes import Tally, Votes, Weights, quorum
-from vmha.model import ClusterConfig, HostState, PeerVerdict
+from vmha.model import PROVEN_DEAD, ClusterConfig, HostState, PeerVerdict
 
 SILENCE = frozenset({None, PeerVerdict.TIMEOUT})
 """What our own probe of a silent host says, or does not say yet."""

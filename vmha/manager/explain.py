@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from vmha.errors import NotFound, OutOfRange
 from vmha.manager.evidence import HostEvidence
+from vmha.manager.hostview import STREAMING
 from vmha.manager.operations import Operations
 from vmha.manager.votes import CountedVote
 from vmha.messages import vm_to_proto
-from vmha.model import HostState, PeerVerdict, VmState
+from vmha.model import PROVEN_DEAD, HostState, PeerVerdict, VmState
 from vmha.rpc.scalars import duration, enum_to_proto, timestamp
 from vmha.store import Store
 from vmha.store.records import EventRecord, VmRecord
@@ -22,9 +23,7 @@ from vmha.v1 import manager_service_pb2 as ms
 LOOK_BACK: Final = 1000
 """Events of the cluster among which a host's or VM's own are looked for."""
 HISTORY: Final = 20
-DEAD: Final = frozenset({HostState.FENCED, HostState.EVACUATING, HostState.EVACUATED})
-"""States of a host on which nothing runs."""
-HEARD: Final = frozenset({HostState.HEALTHY, HostState.IN_MAINTENANCE, HostState.ISOLATED})
+HEARD: Final = STREAMING | {HostState.ISOLATED}
 """States of a host whose agent's word on its VMs is of now (S28)."""
 
 
@@ -164,7 +163,7 @@ def _vm_summary(record: VmRecord, host: HostState) -> str:
     owner = f"{record.owner_host_id} owns it under epoch {record.epoch}"
     if record.reason:
         return f"{owner}; it does not run: {record.reason}."
-    if host in DEAD:
+    if host in PROVEN_DEAD:
         return f"{owner}; it does not run there: {record.owner_host_id} is {host}."
     if host not in HEARD:
         return f"{owner}; it was {record.state.value.lower()} when {record.owner_host_id} was heard last, which is {host} now."

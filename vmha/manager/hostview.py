@@ -30,7 +30,6 @@ TRANSITIONS: dict[HostState, frozenset[HostState]] = {
 NO_INCARNATION = frozenset({H.EVACUATED})
 """Nothing of such a host is in force: a completed registration brings it back, no heartbeat does."""
 IN_INCIDENT = frozenset({H.DOWN, H.FENCING, H.FENCE_PENDING, H.FENCED, H.EVACUATING})
-PROVEN_DEAD = frozenset({H.FENCED, H.EVACUATING, H.EVACUATED})
 SUSPECTED = frozenset({H.SUSPECT, H.COOLDOWN})
 STREAMING = frozenset({H.HEALTHY, H.IN_MAINTENANCE})
 LONG_AGO = -1e18

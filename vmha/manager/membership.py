@@ -7,10 +7,10 @@ from vmha.manager import events as ev
 from vmha.manager import incidents
 from vmha.manager.clusterview import ClusterView
 from vmha.manager.guard import LAG_LIMIT_S
-from vmha.manager.hostview import IN_INCIDENT, PROVEN_DEAD, STREAMING, SUSPECTED, HostView, OpenIncident, Suspicion
+from vmha.manager.hostview import IN_INCIDENT, STREAMING, SUSPECTED, HostView, OpenIncident, Suspicion
 from vmha.manager.looking import look_at_suspects, schedule
 from vmha.manager.watchgraph import watchers
-from vmha.model import HostState
+from vmha.model import PROVEN_DEAD, HostState
 
 Effects = list[fx.Effect]
 

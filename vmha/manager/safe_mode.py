@@ -16,9 +16,8 @@ import structlog
 from vmha.errors import NotFound
 from vmha.manager.alarms import AlarmSink
 from vmha.manager.host_queues import HostQueues
-from vmha.manager.hostview import PROVEN_DEAD
 from vmha.manager.memory import ClusterMemory
-from vmha.model import HostState
+from vmha.model import PROVEN_DEAD, HostState
 from vmha.store import Store
 from vmha.store.records import ClusterRecord, HostRecord
 
