@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from vmha.errors import Aborted, PreconditionFailed
-from vmha.manager.session_stream import SessionStream
+from vmha.manager.session_stream import SessionStream, Stalls
 from vmha.manager.sessions import Session
 from vmha.rpc.channel import open_channel
 from vmha.rpc.errors import from_rpc_error
@@ -23,7 +23,7 @@ class HastyDoor(ms_grpc.ManagerServiceServicer):
     """Opens a session, and ends it while its welcome is being written."""
 
     async def ReportHealth(self, request_iterator: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]  # noqa: N802
-        await SessionStream(self, context).serve(request_iterator)
+        await SessionStream(self, context, Stalls()).serve()
 
     async def GetPeers(self, request: Any, context: Any) -> ms.GetPeersResponse:  # noqa: N802
         raise AssertionError

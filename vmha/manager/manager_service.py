@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from vmha.errors import Unavailable
 from vmha.manager.discovery import Discovery
-from vmha.manager.session_stream import HELLO_WITHIN_S, Context, SessionStream
+from vmha.manager.session_stream import HELLO_WITHIN_S, Context, SessionStream, Stalls
 from vmha.rpc import validate
 from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1 import manager_service_pb2_grpc as ms_grpc
@@ -18,6 +18,7 @@ class ManagerService(ms_grpc.ManagerServiceServicer):
     def __init__(self, discovery: Discovery, *, hello_within_s: float = HELLO_WITHIN_S) -> None:
         self._discovery = discovery
         self._hello_within_s = hello_within_s
+        self._stalls = Stalls()
         self.draining = False
 
     async def GetPeers(self, request: ms.GetPeersRequest, context: Context) -> ms.GetPeersResponse:  # noqa: N802
@@ -30,11 +31,11 @@ class ManagerService(ms_grpc.ManagerServiceServicer):
             refresh_interval=assignment.peer_refresh_interval,
         )
 
-    # The stubs know generators only; reading and writing each have a task of their own here.
+    # The stubs know generators only; the session reads and writes by its context.
     async def ReportHealth(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[ms.ReportHealthRequest], context: Context
     ) -> None:
         """An agent's session."""
         if self.draining:
             raise Unavailable("DRAINING", "This replica is going away; open the session at another.")
-        await SessionStream(self._discovery, context, hello_within_s=self._hello_within_s).serve(request_iterator)
+        await SessionStream(self._discovery, context, self._stalls, hello_within_s=self._hello_within_s).serve()

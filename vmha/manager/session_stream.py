@@ -1,15 +1,14 @@
-"""One ReportHealth call: a reader, one writer on a bounded outbox, and the end of both."""
+"""One ReportHealth call: its task reads, and writes what the reading gave; what others send has a task for that long."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
 
 import grpc
 import structlog
 
-from vmha.errors import PreconditionFailed, VmhaError
+from vmha.errors import Exhausted, PreconditionFailed, VmhaError
 from vmha.log import bound
 from vmha.manager.sessions import Session
 from vmha.v1 import manager_service_pb2 as ms
@@ -17,6 +16,8 @@ from vmha.v1 import manager_service_pb2 as ms
 HELLO_WITHIN_S: Final = 5.0
 LAST_WRITE_WITHIN_S: Final = 1.0
 """How long an end waits for the write that is under way: grpc can send no status before it, and the agent would not hear why."""
+WRITE_WITHIN_S: Final = 10.0
+"""How long one write may take: an agent that takes nothing for so long reads no more."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _log = structlog.get_logger("vmha.manager")
@@ -50,24 +51,57 @@ class Door(Protocol):
         ...
 
 
+class Stalls:
+    """Ends the sessions of agents that take nothing. One timer for all: one for each write would cost as much as the write."""
+
+    def __init__(self, write_within_s: float = WRITE_WITHIN_S) -> None:
+        self._write_within_s = write_within_s
+        self._since: dict[SessionStream, float] = {}  # the oldest write first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, stream: SessionStream) -> None:
+        """A write begins."""
+        loop = asyncio.get_running_loop()
+        self._since[stream] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._write_within_s, self._look)
+
+    def end(self, stream: SessionStream) -> None:
+        """It is over."""
+        del self._since[stream]
+
+    def _look(self) -> None:
+        self._timer, loop = None, asyncio.get_running_loop()
+        for stream, since in list(self._since.items()):
+            left_s = since + self._write_within_s - loop.time()
+            if left_s > 0:
+                self._timer = loop.call_later(left_s, self._look)
+                return
+            stream.stalled(self._write_within_s)
+
+
 class SessionStream:
     """Serves one call from hello to its end.
 
-    The call's own task reads, for a task costs a kilobyte of each of 10,000 sessions; whatever else ends the session cancels it.
+    The call's own task does nearly everything, for a task costs a kilobyte of each of 10,000 sessions, and a turn of the loop of
+    each of their messages; whatever else ends the session cancels it.
     """
 
-    def __init__(self, door: Door, context: Context, *, hello_within_s: float = HELLO_WITHIN_S) -> None:
+    def __init__(self, door: Door, context: Context, stalls: Stalls, *, hello_within_s: float = HELLO_WITHIN_S) -> None:
         self._door = door
         self._context = context
+        self._stalls = stalls
         self._hello_within_s = hello_within_s
         self._opened: tuple[Session, Desk] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._reading = False
         self._writing = False
         self._over = False
+        self._cut: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
 
-    async def serve(self, requests: AsyncIterator[ms.ReportHealthRequest]) -> None:
+    async def serve(self) -> None:
         """Returns when the agent has half-closed, or is gone: the two look the same.
 
         Raises:
@@ -77,7 +111,7 @@ class SessionStream:
         assert task is not None
         late = asyncio.get_running_loop().call_later(self._hello_within_s, self._hello_is_late)
         try:
-            await self._read(requests)
+            await self._converse()
         except asyncio.CancelledError:
             if not self._over or task.uncancel():
                 raise  # the call itself was cancelled
@@ -89,6 +123,8 @@ class SessionStream:
         finally:
             self._over = True
             late.cancel()
+            if self._cut is not None:
+                self._cut.cancel()
             try:
                 await self._stop_writing()
             finally:
@@ -109,45 +145,73 @@ class SessionStream:
     def _leave(self) -> None:
         if self._opened is not None:
             session, desk = self._opened
+            session.outbox.on_put = None
             desk.close(session)
             # Its end was handed on by this call; nobody else retrieves it.
             session.end()
             session.ended.exception()
 
-    async def _read(self, requests: AsyncIterator[ms.ReportHealthRequest]) -> None:
-        async for message in requests:
+    async def _converse(self) -> None:
+        while not self._over:
+            self._reading = True
+            message = await self._context.read()
+            self._reading = False
+            if message is grpc.aio.EOF:
+                return
             if self._opened is None:
                 await self._open(message)
-            elif (kind := message.WhichOneof("payload")) == "hello":
-                raise PreconditionFailed("HELLO_REPEATED", "hello was sent already; it opens a session only once")
             else:
-                session, desk = self._opened
-                if kind == "heartbeat":
-                    # Far more often than all others together: not even the log's context is set for it.
-                    desk.handle(session, message)
-                else:
-                    with bound(host_id=session.host_id, cluster_id=session.cluster_id):
-                        desk.handle(session, message)
+                self._take(*self._opened, message)
             # Of each session one would be kept until the next arrives.
             del message
+            if not self._writing:
+                await self._write()
+
+    def _take(self, session: Session, desk: Desk, message: ms.ReportHealthRequest) -> None:
+        kind = message.WhichOneof("payload")
+        if kind == "hello":
+            raise PreconditionFailed("HELLO_REPEATED", "hello was sent already; it opens a session only once")
+        if kind == "heartbeat":
+            # Far more often than all others together: not even the log's context is set for it.
+            desk.handle(session, message)
+        else:
+            with bound(host_id=session.host_id, cluster_id=session.cluster_id):
+                desk.handle(session, message)
 
     async def _open(self, message: ms.ReportHealthRequest) -> None:
         if message.WhichOneof("payload") != "hello":
             raise PreconditionFailed("HELLO_EXPECTED", "the first message of a session must be hello")
         self._opened = session, _ = await self._door.open(message.hello)
         session.ended.add_done_callback(self._session_ended)
-        self._writer = asyncio.create_task(self._write(session), name=f"session writer {session.host_id}")
+        session.outbox.on_put = self._wake
 
-    async def _write(self, session: Session) -> None:
+    def _wake(self) -> None:
+        # What is sent while the call's task handles a message is written by it.
+        if self._reading and not self._writing:
+            assert self._opened is not None
+            self._writing = True
+            self._writer = asyncio.create_task(self._write(), name=f"session writer {self._opened[0].host_id}")
+
+    async def _write(self) -> None:
+        assert self._opened is not None
+        outbox = self._opened[0].outbox
+        self._writing = True
         try:
-            while not self._over:
-                message = await session.outbox.get()
-                self._writing = True
-                await self._context.write(message)
-                self._writing = False
-                del message
+            while not self._over and not outbox.empty():
+                self._stalls.begin(self)
+                try:
+                    await self._context.write(outbox.get_nowait())
+                finally:
+                    self._stalls.end(self)
         except (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
             self._finish(None)
+        finally:
+            self._writing = False
+
+    def stalled(self, write_within_s: float) -> None:
+        """A write takes too long."""
+        message = f"the agent has taken nothing for {write_within_s:g} s"
+        self._finish(Exhausted("OUTBOX_FULL", message), at_once=True)
 
     def _hello_is_late(self) -> None:
         if self._opened is None:
@@ -156,8 +220,13 @@ class SessionStream:
     def _session_ended(self, ended: asyncio.Future[None]) -> None:
         self._finish(ended.exception())
 
-    def _finish(self, error: BaseException | None) -> None:
-        if not self._over:
-            self._over, self._error = True, error
-            assert self._task is not None
+    def _finish(self, error: BaseException | None, *, at_once: bool = False) -> None:
+        if self._over:
+            return
+        self._over, self._error = True, error
+        assert self._task is not None
+        if self._reading or self._opened is None or at_once:
             self._task.cancel()
+        else:
+            # It writes, and looks by itself whether all is over; a status has to wait for that write.
+            self._cut = asyncio.get_running_loop().call_later(LAST_WRITE_WITHIN_S, self._task.cancel)

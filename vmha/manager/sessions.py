@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -19,13 +20,17 @@ _log = structlog.get_logger("vmha.manager")
 
 
 class Outbox:
-    """What waits to be written to one agent, bounded; cheaper than asyncio.Queue, of which 10,000 sessions have 25 MiB."""
+    """What waits to be written to one agent, bounded; cheaper than asyncio.Queue, of which 10,000 sessions have 25 MiB.
 
-    __slots__ = ("_waiting", "_wake")
+    Attributes:
+        on_put: Called after each message that was put; None while nobody writes.
+    """
+
+    __slots__ = ("_waiting", "on_put")
 
     def __init__(self) -> None:
         self._waiting: list[ms.ReportHealthResponse] = []
-        self._wake: asyncio.Future[None] | None = None
+        self.on_put: Callable[[], None] | None = None
 
     def put_nowait(self, message: ms.ReportHealthResponse) -> None:
         """Queue a message.
@@ -36,8 +41,8 @@ class Outbox:
         if len(self._waiting) >= OUTBOX:
             raise asyncio.QueueFull
         self._waiting.append(message)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self.on_put is not None:
+            self.on_put()
 
     def qsize(self) -> int:
         """How many messages wait."""
@@ -49,16 +54,6 @@ class Outbox:
 
     def get_nowait(self) -> ms.ReportHealthResponse:
         """The oldest message. IndexError where none waits."""
-        return self._waiting.pop(0)
-
-    async def get(self) -> ms.ReportHealthResponse:
-        """The oldest message, as soon as there is one. For one reader."""
-        while not self._waiting:
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
         return self._waiting.pop(0)
 
 
