@@ -124,10 +124,12 @@ async def test_what_fenced_itself_before_the_loss_gives_way_to_the_one_that_wait
 
 
 async def test_a_vm_that_fenced_itself_before_the_loss_waits_for_a_person(store: Store) -> None:
-    """Nobody knows whether it was started elsewhere: it is not started, and says so until it runs."""
+    """Nobody knows whether it was started elsewhere: it stays off and says why until it runs, whenever its host registers."""
     await cluster_of(store, C, ["h1", "h2"])
     await say(store, "h1", running("v1", state=SHUTOFF, reason="self_fenced"), running("v2", state=SHUTOFF, reason="shutdown"))
-    assert [(vm.desired_state, vm.reason) for vm in await store.vms.list(C)] == [(SHUTOFF, "SELF_FENCED"), (SHUTOFF, "")]
+    for boot_id in ("boot-h1-2", "boot-h1-3"):
+        assert [(vm.desired_state, vm.reason) for vm in await store.vms.list(C)] == [(SHUTOFF, "SELF_FENCED"), (SHUTOFF, "")]
+        await register(store, C, "h1", boot_id)
     await say(store, "h1", running("v1"))
 
     record = await store.vms.get(C, "v1")

@@ -21,7 +21,10 @@ local owned = {}
 for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do
   local vm = K_vm(vm_id)
   if not repeated then
-    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0', 'reason', '')
+    -- Off since its host was cut off while the store was lost: nobody starts it, and it says so until it runs.
+    local waits = get(vm, 'reason') == 'SELF_FENCED' and get(vm, 'desired_state') == 'SHUTOFF'
+    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0',
+      'reason', waits and 'SELF_FENCED' or '')
     redis.call('HSET', vm, 'epoch', int(num(get(vm, 'epoch')) + 1))
   end
   owned[#owned + 1] = {vm_id, redis.call('HGETALL', vm)}
