@@ -39,7 +39,7 @@ def test_a_look_that_fails_costs_nothing_of_other_hosts_and_is_repeated(monkeypa
 
     monkeypatch.setattr(detector, "look", broken)
     done: list[fx.Effect] = []
-    late = w.now + STALE_S / 2
+    late = w.now + STALE_S - 2 * w.timers.probe_timeout_s
     for step in range(30):
         with contextlib.suppress(KeyError):
             done += w.core.tick(late + step * 0.1)
@@ -435,6 +435,16 @@ def test_a_restart_in_the_cooldown_goes_on_and_learns_first() -> None:
     assert w.core.explain(DEAD, w.now).held == "LEARNING"
     w.run(3)
     assert w.of(fx.ConfirmDown, DEAD) and not w.of(fx.RecordSuspect)
+
+
+def test_a_host_that_this_run_has_not_heard_is_probed_just_in_time() -> None:
+    """After a take-over all are silent: the probes of a new leader begin 2 x probe_timeout before the streams are stale."""
+    w = restored(H.HEALTHY)
+
+    w.run(STALE_S - 2 * w.timers.probe_timeout_s - 0.1)
+    assert not w.of(fx.ProbeHost)
+    w.run(0.2)
+    assert w.of(fx.ProbeHost, DEAD)
 
 
 def test_a_restart_after_which_the_record_is_gone_begins_anew() -> None:

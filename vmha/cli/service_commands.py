@@ -41,6 +41,15 @@ def evac(path: ConfigFile = None) -> None:
     _serve("evac", "EvacSettings", path)
 
 
+def _loop_of(service: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Thousands of sessions meet in a manager: its loop is uvloop's; every other service has Python's own."""
+    if service != "manager":
+        return None
+    import uvloop  # noqa: PLC0415
+
+    return uvloop.new_event_loop
+
+
 def _serve(service: str, settings_name: str, path: Path | None, *, module: str = "app") -> None:
     from vmha import config, log  # noqa: PLC0415
 
@@ -49,7 +58,8 @@ def _serve(service: str, settings_name: str, path: Path | None, *, module: str =
         settings = config.load(kind, path)
         log.configure(settings.log_level, settings.log_format, service)
         run: Callable[[Any], Coroutine[Any, Any, int | None]] = importlib.import_module(f"vmha.{service}.{module}").run
-        code = asyncio.run(run(settings))
+        with asyncio.Runner(loop_factory=_loop_of(service)) as runner:
+            code = runner.run(run(settings))
     except VmhaError as error:
         output.complain(error)
         raise typer.Exit(int(exits.of(error))) from None

@@ -146,7 +146,8 @@ class ClusterLoop:
                     metrics.CORE_ERRORS.labels(self.cluster_id).inc()
                     _log.exception("detector refused", cluster_id=self.cluster_id, fact=type(event).__name__)
                 else:
-                    self._executor.run(effects)
+                    if effects:
+                        self._executor.run(effects)
         finally:
             self._busy = False
         self._arm()

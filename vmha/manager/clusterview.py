@@ -76,8 +76,15 @@ class ClusterView:
         return host.is_watched and now >= self.stale_at(host)
 
     def late_at(self, host: HostView) -> float:
-        """When a silent host is worth a probe of our own. The same sum decides and wakes: else rounding makes a timer spin."""
-        return host.silent_since + self.config.timers.stream_stale_s / 2
+        """When a silent host is worth a probe of our own. The same sum decides and wakes: else rounding makes a timer spin.
+
+        One that this run has not heard yet is worth it just in time for the verdict: after a take-over all are silent.
+        """
+        timers = self.config.timers
+        late_s = timers.stream_stale_s / 2
+        if host.heard_at is None and host.relayed_at is None:
+            late_s = max(late_s, timers.stream_stale_s - 2 * timers.probe_timeout_s)
+        return host.silent_since + late_s
 
     def stale_at(self, host: HostView) -> float:
         """When the stream of a silent host is stale."""

@@ -17,7 +17,7 @@ HELLO_WITHIN_S: Final = 5.0
 LAST_WRITE_WITHIN_S: Final = 1.0
 """How long an end waits for the write that is under way: grpc can send no status before it, and the agent would not hear why."""
 WRITE_WITHIN_S: Final = 10.0
-"""How long one write may take: an agent that takes nothing for so long reads no more."""
+"""How long one write may take, up to twice this: an agent that takes nothing for so long reads no more."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _log = structlog.get_logger("vmha.manager")
@@ -52,32 +52,32 @@ class Door(Protocol):
 
 
 class Stalls:
-    """Ends the sessions of agents that take nothing. One timer for all: one for each write would cost as much as the write."""
+    """Ends the sessions of agents that take nothing. One look at all: a timer for each write would cost as much as the write."""
 
     def __init__(self, write_within_s: float = WRITE_WITHIN_S) -> None:
         self._write_within_s = write_within_s
-        self._since: dict[SessionStream, float] = {}  # the oldest write first
+        self._open: dict[SessionStream, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, stream: SessionStream) -> None:
-        """A write begins."""
-        loop = asyncio.get_running_loop()
-        self._since[stream] = loop.time()
+    def opened(self, stream: SessionStream) -> None:
+        """A stream has begun."""
+        self._open[stream] = -1
         if self._timer is None:
-            self._timer = loop.call_later(self._write_within_s, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._write_within_s, self._look)
 
-    def end(self, stream: SessionStream) -> None:
+    def closed(self, stream: SessionStream) -> None:
         """It is over."""
-        del self._since[stream]
+        self._open.pop(stream, None)
 
     def _look(self) -> None:
-        self._timer, loop = None, asyncio.get_running_loop()
-        for stream, since in list(self._since.items()):
-            left_s = since + self._write_within_s - loop.time()
-            if left_s > 0:
-                self._timer = loop.call_later(left_s, self._look)
-                return
-            stream.stalled(self._write_within_s)
+        self._timer = None
+        for stream, before in list(self._open.items()):
+            under_way = stream.write_under_way
+            if under_way is not None and under_way == before:
+                stream.stalled(self._write_within_s)
+            self._open[stream] = -1 if under_way is None else under_way
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(self._write_within_s, self._look)
 
 
 class SessionStream:
@@ -86,6 +86,22 @@ class SessionStream:
     The call's own task does nearly everything, for a task costs a kilobyte of each of 10,000 sessions, and a turn of the loop of
     each of their messages; whatever else ends the session cancels it.
     """
+
+    __slots__ = (
+        "_context",
+        "_cut",
+        "_door",
+        "_error",
+        "_hello_within_s",
+        "_opened",
+        "_over",
+        "_reading",
+        "_stalls",
+        "_task",
+        "_writer",
+        "_writes",
+        "_writing",
+    )
 
     def __init__(self, door: Door, context: Context, stalls: Stalls, *, hello_within_s: float = HELLO_WITHIN_S) -> None:
         self._door = door
@@ -97,6 +113,7 @@ class SessionStream:
         self._writer: asyncio.Task[None] | None = None
         self._reading = False
         self._writing = False
+        self._writes = 0
         self._over = False
         self._cut: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
@@ -110,6 +127,7 @@ class SessionStream:
         self._task = task = asyncio.current_task()
         assert task is not None
         late = asyncio.get_running_loop().call_later(self._hello_within_s, self._hello_is_late)
+        self._stalls.opened(self)
         try:
             await self._converse()
         except asyncio.CancelledError:
@@ -122,6 +140,7 @@ class SessionStream:
             raise
         finally:
             self._over = True
+            self._stalls.closed(self)
             late.cancel()
             if self._cut is not None:
                 self._cut.cancel()
@@ -198,15 +217,17 @@ class SessionStream:
         self._writing = True
         try:
             while not self._over and not outbox.empty():
-                self._stalls.begin(self)
-                try:
-                    await self._context.write(outbox.get_nowait())
-                finally:
-                    self._stalls.end(self)
+                self._writes += 1
+                await self._context.write(outbox.get_nowait())
         except (grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError):
             self._finish(None)
         finally:
             self._writing = False
+
+    @property
+    def write_under_way(self) -> int | None:
+        """The number of the write that is under way."""
+        return self._writes if self._writing else None
 
     def stalled(self, write_within_s: float) -> None:
         """A write takes too long."""
