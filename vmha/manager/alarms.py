@@ -53,6 +53,10 @@ class Alarms:
             _log.info("alarm over", cluster_id=self._cluster_id, reason=reason, host_id=host_id, vm_id=vm_id)
             self._append(reason, host_id, vm_id, message, cleared=True)
 
+    def hosts_of(self, reason: str) -> frozenset[str]:
+        """The hosts of which an alarm stands."""
+        return frozenset(key[1] for key in self._standing if key[0] == reason)
+
     def forget_host(self, host_id: str) -> None:
         """A host left the cluster: its alarms are over."""
         for reason, host, vm_id in [key for key in self._standing if key[1] == host_id]:

@@ -365,8 +365,10 @@ class ClusterLoop:
     @property
     def hosts_without_agent(self) -> list[str]:
         """Hosts whose agent is not heard, by name (S1)."""
-        now = self._parts.clock.now()
-        return [host_id for host_id in self.memory.hypervisors if not self.core.is_fresh(host_id, now)]
+        fresh = self.core.fresh(self._parts.clock.now())
+        return sorted(
+            host_id for host_id, host in self.memory.hosts.items() if host_id not in fresh and HYPERVISOR in host.config.roles
+        )
 
     def _note_protection(self) -> None:
         old, new = self._protection, self.protection

@@ -252,10 +252,10 @@ class Discovery:
         if not loop.learning and not memory.cluster.safe_mode:
             loop.alarms.clear_alarm("STORE_LOST", "")
         grace_s = AGENT_GRACE_STALES * memory.cluster.config.timers.stream_stale_s
-        missing = set(loop.hosts_without_agent) if memory.cluster.ha_enabled else set()
+        missing = loop.hosts_without_agent if memory.cluster.ha_enabled else []
+        for host_id in loop.alarms.hosts_of("AGENT_MISSING").difference(missing):
+            loop.alarms.clear_alarm("AGENT_MISSING", host_id)
         settled = self._parts.clock.now() - loop.started_s > grace_s
-        for host_id in memory.hypervisors:
-            if host_id not in missing:
-                loop.alarms.clear_alarm("AGENT_MISSING", host_id)
-            elif settled and loop.core.state(host_id) in MISSING_IN:
+        for host_id in missing:
+            if settled and loop.core.state(host_id) in MISSING_IN:
                 loop.alarms.raise_alarm("AGENT_MISSING", host_id, f"No live agent on {host_id}: it is not protected.")

@@ -42,18 +42,18 @@ class Nonces:
     """Fresh, unguessable, and ordered within this run: the run's id and a counter (R5)."""
 
     def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+        self._begin = f"{run_id}-"
         self.count = 0
 
     def make(self) -> str:
         """The next one."""
         self.count += 1
-        return f"{self._run_id}-{self.count}"
+        return f"{self._begin}{self.count}"
 
     def number(self, nonce: str) -> int:
         """Its place in the order; 0 when it is none of this run."""
-        run, _, count = nonce.rpartition("-")
-        return int(count) if run == self._run_id and count.isdecimal() else 0
+        count = nonce[len(self._begin) :]
+        return int(count) if count.isdecimal() and nonce.startswith(self._begin) else 0
 
 
 class HeartbeatDesk:
