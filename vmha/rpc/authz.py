@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+import grpc
+
 from vmha.errors import PermissionDenied
 from vmha.rpc.interceptors import Context, Wrapper
 
@@ -113,21 +115,23 @@ class Gate(Wrapper):
     """Stands behind the `CallGuard`, on a server that demands certificates."""
 
     def _around(self, method: str, handler: Any, inner: Callable[..., Any]) -> Callable[[Any, Context], Any]:
-        def admitted(request: Any, context: Context) -> Any:
+        def admitted(request: Any, context: Context) -> tuple[Any, Any]:
             caller = caller_of(context.auth_context())
             rule = check(method, caller)
-            if handler.request_streaming:
-                return request if rule.speaker is None else _checked(rule, caller, request)
-            check_speaker(rule, caller, request)
-            return request
+            if not handler.request_streaming:
+                check_speaker(rule, caller, request)
+                return request, context
+            if rule.speaker is None:
+                return request, context
+            return _checked(rule, caller, request), _CheckedContext(rule, caller, context)
 
         async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with aclosing(inner(admitted(request, context), context)) as messages:
+            async with aclosing(inner(*admitted(request, context))) as messages:
                 async for message in messages:
                     yield message
 
         async def call(request: Any, context: Context) -> Any:
-            return await inner(admitted(request, context), context)
+            return await inner(*admitted(request, context))
 
         return generate if inspect.isasyncgenfunction(inner) else call
 
@@ -136,3 +140,19 @@ async def _checked(rule: Rule, caller: Caller, messages: AsyncIterator[Any]) -> 
     async for message in messages:
         check_speaker(rule, caller, message)
         yield message
+
+
+class _CheckedContext:
+    """The context of a call: what is read through it is checked like what the iterator yields."""
+
+    def __init__(self, rule: Rule, caller: Caller, context: Context) -> None:
+        self._rule, self._caller, self._context = rule, caller, context
+
+    async def read(self) -> Any:
+        message = await self._context.read()
+        if message is not grpc.aio.EOF:
+            check_speaker(self._rule, self._caller, message)
+        return message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)

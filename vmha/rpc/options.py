@@ -13,6 +13,10 @@ MAX_RECEIVE_BYTES: Final = 4 * MIB
 PENDING_CALLS: Final = 20_000
 """Calls that may wait to be taken up by a server: more than the agents of one manager."""
 
+EXPERIMENTS: Final = ("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client,-event_engine_callback_cq")
+"""For the environment of a manager, before grpc is imported: its sockets are read by the thread that waits for its calls, and not
+by a pool beside it. That takes a tenth of a message's CPU away (docs/decisions/025); an unknown name is ignored."""
+
 Options = list[tuple[str, int | str]]
 
 _KEEPALIVE: Final[tuple[tuple[str, int], ...]] = (
