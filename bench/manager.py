@@ -29,6 +29,7 @@ from typing import Any
 
 from bench.orchestration import Redis
 from vmha.model import STANDARD_TIMERS, ClusterConfig, HostConfig
+from vmha.rpc.options import EXPERIMENTS
 from vmha.store import Store, connect
 
 CLUSTER_SIZE = 100
@@ -37,9 +38,8 @@ HEARTBEAT_S = 2.0
 LEADER_LEASE_S = 3.0
 UP_WITHIN_S = 300.0
 STORM_WITHIN_S = 90.0
-AIM_CORE_S = 0.8 / (10_000 / HEARTBEAT_S) * 10_000
-"""0.8 core with 10,000 hosts, as processor seconds for 10,000 messages."""
-AIM_KIB, AIM_STORM_S = 50.0, 15.0
+AIM_AGENTS, AIM_CORES, AIM_KIB, AIM_STORM_S = 10_000, 0.8, 50.0, 15.0
+"""The aims are for so many agents: fewer share no wake-ups, and cost more a message; more are told, and not judged."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -258,7 +258,9 @@ async def floor(agents: int, seconds: float) -> Load:
     """The bare server under the same load."""
     async with AsyncExitStack() as stack:
         port = free_port()
-        server = await Process.start("bench.manager_floor", f"127.0.0.1:{port}", str(HEARTBEAT_S))
+        server = await Process.start(
+            "bench.manager_floor", f"127.0.0.1:{port}", str(HEARTBEAT_S), environment=dict([EXPERIMENTS])
+        )
         stack.push_async_callback(server.kill)
         await serving(port)
         await asyncio.sleep(1)
@@ -335,21 +337,17 @@ def show_storm(storm: Storm) -> None:
 
 
 def held(loads: Sequence[Load], storms: Sequence[Storm]) -> bool:
-    """Whether the aims hold; says so."""
-    mine = [row for row in loads if row.name == "manager"]
-    cost, size = (
-        max(row.core_s_for_10_000 for row in mine),
-        max(row.kib_a_session for row in mine if row.agents == mine[-1].agents),
-    )
-    verdicts = [
-        (f"processor {cost:.2f} s for 10,000 messages, aim {AIM_CORE_S:.2f}", cost < AIM_CORE_S),
-        (f"memory {size:.1f} KiB a session, aim {AIM_KIB:g}", size < AIM_KIB),
-    ]
-    for row in storms:
-        over = row.lasted_s < AIM_STORM_S and row.latched == 0
-        verdicts.append(
-            (f"storm of {row.agents}: {row.lasted_s:.1f} s, {row.latched} self-fenced, aim {AIM_STORM_S:g} s and 0", over)
-        )
+    """Whether the aims hold for as many agents as they are made for, or fewer; says so."""
+    verdicts = []
+    for row in loads:
+        if row.name == "manager" and row.agents <= AIM_AGENTS:
+            cores, kib = row.core_s / row.seconds, row.kib_a_session
+            verdicts.append((f"{row.agents}: {cores:.2f} cores, aim {AIM_CORES:g}", cores < AIM_CORES))
+            verdicts.append((f"{row.agents}: {kib:.1f} KiB a session, aim {AIM_KIB:g}", kib < AIM_KIB))
+    for storm_ in storms:
+        if storm_.agents <= AIM_AGENTS:
+            text = f"storm of {storm_.agents}: {storm_.lasted_s:.1f} s, {storm_.latched} self-fenced, aim {AIM_STORM_S:g} s and 0"
+            verdicts.append((text, storm_.lasted_s < AIM_STORM_S and storm_.latched == 0))
     for text, holds in verdicts:
         print(f"{'met   ' if holds else 'MISSED'} {text}")
     return all(holds for _, holds in verdicts)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from tests.sim.scenes import raw
 from vmha.errors import InvalidField
 from vmha.sim import campaign, chaos, explain, mutants, scenario, shrink
-from vmha.sim.__main__ import main
+from vmha.sim.__main__ import WRONG, main
 from vmha.sim.runner import run
 
 CRASH = raw(cluster={"fencing": "always"}, until=30, timeline=[{"at": 5, "do": "crash", "host": "h1"}])
@@ -140,3 +143,27 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
     assert texts[0] == texts[1]
     assert texts[0].endswith(b"}\n")
+
+
+def test_a_campaign_whose_process_was_killed_ends() -> None:
+    """Its run would never come: the campaign says so, instead of waiting for ever."""
+    command = [sys.executable, "-m", "vmha.sim", "chaos", "--runs", "500", "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            worker = _worker_of(process.pid)
+            os.kill(worker, signal.SIGKILL)
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert (process.returncode, told) == (WRONG, "a process of the campaign was killed; what it had begun is not told\n")
+
+
+def _worker_of(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    for _ in range(300):
+        for child in children.read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        time.sleep(0.1)
+    raise AssertionError("no process of the campaign was seen")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from vmha.errors import InvalidField
+from vmha.errors import InvalidField, VmhaError
 
 RAN: Final = 0
 BROKEN: Final = 1
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidField as error:
         for wrong in error.violations:
             print(f"{wrong.field}: {wrong.description}", file=sys.stderr)  # noqa: T201
+        return WRONG
+    except VmhaError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201
         return WRONG
     return code
 

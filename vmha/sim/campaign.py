@@ -12,13 +12,15 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from vmha.clock import SystemClock
-from vmha.errors import FieldViolation, InvalidField
+from vmha.errors import FieldViolation, InvalidField, VmhaError
 from vmha.sim import chaos, explain, mutants, scenario, shrink
 from vmha.sim.runner import Outcome, run
 
@@ -27,6 +29,10 @@ RUN_LIMIT_S: Final = 180
 SIMULATOR: Final = "simulator"
 """The `invariant` of a run that did not end as a run should."""
 CHUNK: Final = 2
+
+
+class WorkerLost(VmhaError):
+    """A process of a campaign was killed, for want of memory or by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +78,23 @@ def main(chosen: argparse.Namespace) -> int:
 
 
 def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "") -> Iterator[Finding]:
-    """What the runs of a campaign show, in the order of their numbers."""
+    """What the runs of a campaign show, in the order of their numbers.
+
+    Raises:
+        WorkerLost: A process of the campaign was killed.
+    """
     work = [(seed, number, mutant) for number in numbers]
     if jobs == 1:
         yield from map(_one, work)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_prepare) as pool:
-        yield from pool.imap(_one, work, chunksize=CHUNK)
+    # Not multiprocessing.Pool, which waits for ever for the run of a process that the kernel has killed.
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
+    try:
+        yield from pool.map(_one, work, chunksize=CHUNK)
+    except BrokenProcessPool:
+        raise WorkerLost("INTERNAL_ERROR", "a process of the campaign was killed; what it had begun is not told") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _prepare() -> None:
