@@ -51,6 +51,7 @@ CORES = {
         "placement",
         "placement_explain",
         "placement_greedy",
+        "placement_bounds",
         "placement_moves",
         "placement_problem",
         "placement_repack",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -9,6 +10,8 @@ from vmha.evac.placement_units import NOWHERE, Board, Unit
 
 FIRST_NUMBER = 12345
 """Begins the fixed sequence of numbers by which units are moved about."""
+EVEN = (1.0, 1.0)
+"""What memory and vCPUs count for where it is asked what is large, beside how short each is."""
 MOVES = 6
 """Units that are moved about after an ejection."""
 PAIRS_OF = 12
@@ -33,24 +36,32 @@ class Budget:
 class Moves:
     """What can be done on a board at one step; each look costs the budget one."""
 
-    def __init__(self, board: Board, budget: Budget, first_number: int = FIRST_NUMBER) -> None:
+    def __init__(
+        self, board: Board, budget: Budget, first_number: int = FIRST_NUMBER, measure: tuple[float, float] = EVEN
+    ) -> None:
         self._board, self._budget = board, budget
         self._penalty = [1] * len(board.units)
         self._number = first_number
         self._given_up: set[int] = set()
         self._at_level = 0
-        self._scarce = self._scarcity()
+        memory, vcpus = self._scarcity()
+        self._scarce = memory * measure[0], vcpus * measure[1]
         self._sizes = [self._size(unit) for unit in board.units]
 
     def _scarcity(self) -> tuple[float, float]:
-        """What a MiB and a vCPU weigh: what is short weighs more."""
+        """What a MiB and a vCPU weigh: what is short weighs more. A host's room counts as far as units may have it."""
         board = self._board
-        placed = [unit for unit, host in zip(board.units, board.at, strict=True) if host != NOWHERE]
-        memory = max(1.0, sum(board.memory) + sum(unit.memory_mib for unit in placed))
-        vcpus = max(1.0, sum(board.vcpus) + sum(unit.vcpus for unit in placed))
+        able = [unit for unit in board.units if unit.hosts]
+        open_to = Counter(host for unit in able for host in unit.hosts)
+        memory, vcpus = list(board.memory), list(board.vcpus)
+        for unit, host in zip(board.units, board.at, strict=True):
+            if host != NOWHERE:
+                memory[host] += unit.memory_mib
+                vcpus[host] += unit.vcpus
+        share = {host: count / len(able) for host, count in open_to.items()}
         return (
-            sum(unit.memory_mib for unit in board.units) ** 3 / memory**4,
-            sum(unit.vcpus for unit in board.units) ** 3 / vcpus**4,
+            sum(unit.memory_mib for unit in able) ** 3 / max(1.0, sum(memory[host] * part for host, part in share.items())) ** 4,
+            sum(unit.vcpus for unit in able) ** 3 / max(1.0, sum(vcpus[host] * part for host, part in share.items())) ** 4,
         )
 
     def _size(self, unit: Unit) -> float:

@@ -1,4 +1,4 @@
-"""Two or three hosts emptied and filled again, with one or two units more: exact, within a number of steps. Pure."""
+"""Two to four hosts emptied and filled again, with one or two units more: exact, within a number of steps. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What is tried, in which order, when the first try left a VM without a place or broke a soft group. Pure.
 
 1. All soft groups as if they were hard. When every VM finds a place, that is the plan.
-2. Without them: how many VMs can be placed at all, by priority. Where 1 placed as many, it is the plan.
+2. Without them: how many VMs can be placed at all, by priority; from scratch and by other measures of what is large, too, until
+   no more can be (`placement_bounds`). Where 1 placed as many, it is the plan.
 3. Where it placed more: 1 once more, by other ways. When that places as many, it is the plan.
 4. From 2, each soft group that is broken is made strict, one after the other, as long as no VM loses its place for it.
 
@@ -13,18 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from heapq import nlargest
 
-from vmha.evac.placement_moves import FIRST_NUMBER, Budget
+from vmha.evac.placement_bounds import Bounds
+from vmha.evac.placement_moves import EVEN, FIRST_NUMBER, Budget
 from vmha.evac.placement_problem import Item, Places, Problem
 from vmha.evac.placement_search import Search
 from vmha.evac.placement_units import NOWHERE, Board, units_of, worths
 
-LOOKS = 1_000_000
-"""Looks at a unit and a host in one plan, at most: one to three seconds."""
+LOOKS = 2_600_000
+"""Looks at a unit and a host in one plan, at most: two to five seconds."""
 ALL_HOSTS = 64
 """With more targets than these only the emptiest of them are searched, those of groups, and those that the first try used."""
 EMPTIEST = 24
 SHAPES = 32
 SPREADS = 3
+MEASURES = ((1.0, 0.1), (0.1, 1.0))
+"""Memory counts for most, vCPUs count for most: a VM that is small by one is in the way by the other."""
 OTHER_NUMBER = 4242
 """Begins another fixed sequence of numbers: a second search goes other ways than the first."""
 
@@ -46,7 +50,7 @@ class Repair:
         whole = self._solve(every, {}, self._budget.share(0.3))
         if len(whole.places()) == len(self._items):
             return self._finish(whole)
-        board = self._solve(self._hard, whole.places(), self._budget.share(0.33))
+        board = self._by_other_measures(self._solve(self._hard, whole.places(), self._budget.share(0.33)))
         if board.worth > whole.worth:
             whole = self._solve(every, {}, self._budget.share(0.35), first_number=OTHER_NUMBER)
         return self._finish(whole if board.worth <= whole.worth else self._keep_groups(board))
@@ -73,7 +77,23 @@ class Repair:
         free = self._problem.rooms.free
         return nlargest(EMPTIEST, self._problem.hosts_of(shape), key=lambda host_id: (free[host_id][0], host_id))
 
-    def _solve(self, strict: frozenset[int], start: Places, budget: Budget, first_number: int = FIRST_NUMBER) -> Board:
+    def _by_other_measures(self, board: Board) -> Board:
+        for measure in MEASURES:
+            if Bounds(board).all_reached():
+                break
+            tried = self._solve(self._hard, {}, self._budget.share(0.33), OTHER_NUMBER, measure)
+            if tried.worth > board.worth:
+                board = tried
+        return board
+
+    def _solve(
+        self,
+        strict: frozenset[int],
+        start: Places,
+        budget: Budget,
+        first_number: int = FIRST_NUMBER,
+        measure: tuple[float, float] = EVEN,
+    ) -> Board:
         problem = self._problem
         units = units_of(problem, self._items, strict, self._hosts, self._worth)
         board = Board(problem, self._hosts, self._free, self._pages, units)
@@ -82,7 +102,7 @@ class Repair:
             place = index.get(start.get(unit.item, ""), NOWHERE)
             if place in unit.hosts and board.takes(number, place):
                 board.put(number, place)
-        Search(board, budget, first_number).run()
+        Search(board, budget, first_number, measure).run()
         self._budget.left += max(0, budget.left)
         return board
 

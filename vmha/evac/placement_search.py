@@ -3,7 +3,7 @@
 A unit without a place is put where what has to leave for it is the least, of a priority as low as possible; what left looks for
 a place in turn. Units that are hard to place are counted, and are the last to be ejected again ("guided ejection search").
 Between two ejections units are moved about, by a fixed sequence of numbers: the same input gives the same plan. The best state
-is kept. What is left over then is tried by exchanges, and by filling two or three hosts anew (`placement_repack`). The single
+is kept. What is left over then is tried by exchanges, and by filling two to four hosts anew (`placement_repack`). The single
 steps are in `placement_moves`.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from vmha.evac.placement_bounds import Bounds
 from vmha.evac.placement_moves import Moves
 from vmha.evac.placement_repack import Repack
 from vmha.evac.placement_units import NOWHERE
@@ -33,6 +34,7 @@ class Search(Moves):
         """Places by priority: what is of lower priority never costs anybody above it the place."""
         board, budget = self._board, self._budget
         levels = sorted({unit.priority for unit in board.units}, reverse=True)
+        self._bounds = Bounds(board)
         for position, level in enumerate(levels):
             self._at_level, self._budget = level, budget.share(1 / (len(levels) - position))
             self._level(level)
@@ -60,20 +62,20 @@ class Search(Moves):
             self._budget = budget
             if pool:
                 self._exchange(level)
-                while self._budget.left > 0 and self._repack(level):
+                while self._budget.left > 0 and not self._bounds.reached(level) and self._repack(level):
                     pass
-                pool = self._waiting(level)
+                pool = [] if self._bounds.reached(level) else self._waiting(level)
 
     def _repack(self, level: int) -> bool:
-        """Finds a place for one more by filling two or three hosts anew."""
+        """Finds a place for one more by filling two to four hosts anew, those with the most room first."""
         board = self._board
         waiting = sorted(self._waiting(level), key=lambda number: (-board.units[number].priority, self._sizes[number]))
         if any(self.insert(number) for number in waiting):
             return True
         few = waiting[:EXTRA]
         hosts = self.turned(range(len(board.names)))
-        for count, steps in ((2, 300), (3, 600)):
-            sets = list(combinations(hosts, count))
+        for count, steps in ((2, 300), (3, 600), (4, 4000)):
+            sets = sorted(combinations(hosts, count), key=self._room_of, reverse=True)
             for extra in [*([number] for number in few), *(list(pair) for pair in combinations(few, 2))]:
                 allowed = set(board.units[extra[0]].hosts)
                 for chosen in sets:
@@ -90,6 +92,10 @@ class Search(Moves):
                     if took < 0:
                         return True
         return False
+
+    def _room_of(self, hosts: Sequence[int]) -> float:
+        board = self._board
+        return sum(board.memory[host] * self._scarce[0] + board.vcpus[host] * self._scarce[1] for host in hosts)
 
     def _difficulty(self, number: int) -> tuple[int, float]:
         unit = self._board.units[number]
@@ -117,6 +123,8 @@ class Search(Moves):
             score = self._score()
             if score > best:
                 best, best_at, fruitless = score, list(board.at), 0
+                if self._bounds.reached(level):
+                    break
         self._restore(best_at)
         return self._waiting(level)
 

@@ -12,8 +12,9 @@ from vmha.errors import Unavailable
 from vmha.store import Store
 from vmha.store.records import VmEntry
 
-PLAN_LOCK_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 60.0, 0.05
-"""How long one evacuator may plan for a cluster, how long another waits for it, and how often it looks."""
+PLAN_LOCK_S, PLAN_LIMIT_S, PLAN_WAIT_S, PLAN_POLL_S = 8.0, 40.0, 60.0, 0.05
+"""How long the turn outlives an evacuator that plans for a cluster, how long it may plan, how long another waits for it,
+and how often that looks."""
 
 
 class PlanTurn:
@@ -56,13 +57,28 @@ class PlanTurn:
                 raise Unavailable("PLAN_LOCKED", "another evacuator has been planning for long")
             await asyncio.sleep(PLAN_POLL_S)
         try:
-            async with asyncio.timeout(PLAN_LOCK_S):
-                yield
+            async with asyncio.timeout(PLAN_LOCK_S) as turn:
+                keeper = asyncio.create_task(self._keep(key, turn), name=f"turn to plan for {self._cluster_id}")
+                try:
+                    yield
+                finally:
+                    keeper.cancel()
         except TimeoutError:
-            raise Unavailable("PLAN_LOCKED", f"the plan took longer than {PLAN_LOCK_S:g} s") from None
+            raise Unavailable("PLAN_LOCKED", f"the plan took longer than {PLAN_LIMIT_S:g} s, or lost its turn") from None
         finally:
             with contextlib.suppress(Unavailable):  # it ends by itself
                 await self._journal.unlock_plans(*key)
+
+    async def _keep(self, key: tuple[str, str], turn: asyncio.Timeout) -> None:
+        """Takes the turn again and again. While that fails the plan may go on as long as the store keeps it, and no longer."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + PLAN_LIMIT_S
+        while True:
+            await asyncio.sleep(PLAN_LOCK_S / 4)
+            asked = loop.time()
+            with contextlib.suppress(Unavailable):
+                if await self._journal.lock_plans(*key, PLAN_LOCK_S) and not turn.expired():
+                    turn.reschedule(min(limit, asked + PLAN_LOCK_S))
 
     async def _planned_anywhere(self) -> list[VmEntry]:
         unfinished = await self._journal.unfinished(self._cluster_id)
