@@ -54,9 +54,11 @@ class Bounds:
 
     def _fitting(self, units: Sequence[Unit], level: int, placed: dict[int, int], hosts: Iterable[int]) -> int:
         numbers = sorted(hosts)
+        # A host that holds more than it should takes nothing away from the others.
+        memory, vcpus = (sum(max(0.0, room[n]) for n in numbers) for room in (self._memory, self._vcpus))
         return min(
-            _count(units, level, placed, sum(self._memory[n] for n in numbers), [unit.memory_mib for unit in units]),
-            _count(units, level, placed, sum(self._vcpus[n] for n in numbers), [unit.vcpus for unit in units]),
+            _count(units, level, placed, memory, [unit.memory_mib for unit in units]),
+            _count(units, level, placed, vcpus, [unit.vcpus for unit in units]),
         )
 
 
