@@ -22,10 +22,10 @@ from tests.support.redis import RedisServer
 from vmha.clock import SystemClock
 from vmha.config import EvacSettings
 from vmha.errors import Unavailable
-from vmha.evac import app, explaining, outlook
+from vmha.evac import app, explaining, outlook, planner
+from vmha.evac.events import PlanMade
 from vmha.evac.fence_check import FenceCheck
 from vmha.evac.fencing import FenceAgents, Power
-from vmha.evac.orders import Orders
 from vmha.evac.reasons import ProofReason
 from vmha.model import EvacuationState, FenceConfig, HostState, ProofKind, SelfFencing, VmStep
 from vmha.rpc.channel import open_channel
@@ -569,11 +569,28 @@ async def test_b05_a_preview_leaves_what_another_evacuation_was_promised(world: 
 
     makes = explaining.Explaining(world.store)
     loss = await makes.host(C, "h3")
-    _, plan = await Orders(world.store, world.supervisor()).preview(C, "h3")
+    _, plan = await makes.preview(C, "h3")
     makes.close()
 
     assert [(entry.target_host_id, entry.reason) for entry in loss.entries] == [("", "NO_CAPACITY")]
     assert [(entry.target_host_id, entry.reason) for entry in plan] == [("", "NO_CAPACITY")]
+
+
+async def test_a_preview_holds_up_nothing(world: World, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan may take seconds where not all VMs fit: the evacuator's loop goes on while `validate_only` is answered."""
+    await world.cluster()
+    await world.vms(seen(0))
+    goes_on, made = threading.Event(), planner.plan
+
+    def slow(*given: Any) -> PlanMade:
+        assert goes_on.wait(5.0), "the loop stood still"
+        return made(*given)
+
+    monkeypatch.setattr(planner, "plan", slow)
+    asyncio.get_running_loop().call_later(0.1, goes_on.set)
+    answers = stub.Evacuate(pb.EvacuateRequest(cluster_id=C, host_id="h1", validate_only=True))
+
+    assert [answer.event.vm.target_host_id async for answer in answers] == ["h2"]
 
 
 @pytest.mark.parametrize(

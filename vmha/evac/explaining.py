@@ -6,8 +6,10 @@ The plan itself may take seconds in a large and full cluster: it is made on a th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from vmha.bulkhead import Bulkhead, CallLost, CallNotMade
@@ -15,6 +17,7 @@ from vmha.errors import NotFound, Unavailable
 from vmha.evac import outlook, planner
 from vmha.evac.outlook import HostOutlook, UnderWay, View, VmOutlook
 from vmha.store import Store
+from vmha.store.records import EvacuationRecord, VmEntry
 
 T = TypeVar("T")
 EXPLAIN_S: Final = 8.0
@@ -65,6 +68,22 @@ class Explaining:
                 about = {"cluster_id": cluster_id, "host_id": host_id}
                 raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", about)
             return await self._apart(lambda: outlook.of_host(seen, host_id))
+
+    async def preview(self, cluster_id: str, host_id: str) -> tuple[EvacuationRecord, tuple[VmEntry, ...]]:
+        """What an evacuation of a host would do now, by its entries.
+
+        Raises:
+            NotFound: CLUSTER_UNKNOWN, HOST_UNKNOWN.
+            Unavailable: EXPLAIN_BUSY.
+        """
+        async with self._alone():
+            situation = (await view(self._store, cluster_id)).situation
+            host = situation.snapshot.hosts.get(host_id)
+            if host is None:
+                raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", {"host_id": host_id})
+            record = planner.if_it_died(host, cluster_id)
+            made = await self._apart(lambda: planner.plan(record, planner.first_entries(record, situation.vms), situation))
+            return replace(record, counts=dict(Counter(entry.outcome for entry in made.entries))), made.entries
 
     async def _apart(self, make: Callable[[], T]) -> T:
         try:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from vmha.errors import Aborted, NotFound, PreconditionFailed, Unavailable
-from vmha.evac import planner
-from vmha.evac.explaining import view
 from vmha.evac.supervisor import Supervisor
-from vmha.model import HostState, VmOutcome
+from vmha.model import HostState
 from vmha.store import Store
-from vmha.store.records import EvacuationRecord, HistoryRecord, HostRecord, VmEntry
+from vmha.store.records import EvacuationRecord, HistoryRecord, HostRecord
 
 CAN_BE_EVACUATED = frozenset(
     {
@@ -33,7 +29,7 @@ GATHER_S = 0.01
 
 
 class Orders:
-    """Starts, previews, follows and cancels evacuations."""
+    """Starts, follows and cancels evacuations."""
 
     def __init__(self, store: Store, supervisor: Supervisor) -> None:
         self._store, self._supervisor = store, supervisor
@@ -78,17 +74,6 @@ class Orders:
             raise Aborted("STALE_FENCE_EPOCH", f"the failure of {host_id} has the epoch {host.fence_epoch}", about)
         return host
 
-    async def preview(self, cluster_id: str, host_id: str) -> tuple[EvacuationRecord, tuple[VmEntry, ...]]:
-        """What an evacuation of the host would do now; nothing is written."""
-        situation = (await view(self._store, cluster_id)).situation
-        host = situation.snapshot.hosts.get(host_id)
-        if host is None:
-            raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", {"host_id": host_id})
-        record = planner.if_it_died(host, cluster_id)
-        made = planner.plan(record, planner.first_entries(record, situation.vms), situation)
-        counts = Counter(entry.outcome for entry in made.entries)
-        return _with_counts(record, counts), made.entries
-
     async def follow(self, cluster_id: str, evacuation_id: str, after_sequence: int) -> AsyncIterator[HistoryRecord]:
         """Every step after one, to the end of the evacuation. Raises Unavailable("DRAINING") when the evacuator stops."""
         record = await self._store.evacuations.get(cluster_id, evacuation_id)
@@ -118,7 +103,3 @@ class Orders:
         self._supervisor.ensure(record)
         self._supervisor.cancel(evacuation_id, reason)
         return record
-
-
-def _with_counts(record: EvacuationRecord, counts: Counter[VmOutcome]) -> EvacuationRecord:
-    return replace(record, counts=dict(counts))

@@ -45,7 +45,7 @@ class EvacuationServicer(pb_grpc.EvacuationServiceServicer):
             yield pb.EvacuateResponse(event=evacuation_event(*step))
 
     async def _preview(self, request: pb.EvacuateRequest) -> AsyncIterator[pb.EvacuationEvent]:
-        record, entries = await self._orders.preview(request.cluster_id, request.host_id)
+        record, entries = await self._explaining.preview(request.cluster_id, request.host_id)
         for sequence, entry in enumerate(entries, 1):
             yield evacuation_event(sequence, self._clock.wall(), record, entry)
 
