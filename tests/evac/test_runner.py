@@ -639,3 +639,28 @@ async def test_the_loop_runs_on_while_a_plan_is_made(world: World, monkeypatch: 
 
     assert answered.is_set()
     assert record.state is S.SUCCEEDED
+
+
+@pytest.mark.parametrize("word", ["cancel", "proof"])
+async def test_what_is_said_while_the_journal_is_read_counts_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cancel or a proof that comes before a runner knows where it stands: it neither fails nor forgets it."""
+    await world.cluster()
+    await world.vms(seen(0))
+    record = await world.order(await world.fail())
+    supervisor, read = world.supervisor(), world.store.evacuations.entries
+
+    async def entries(*of: Any) -> Any:
+        if word == "cancel":
+            supervisor.cancel(record.evacuation_id, "somebody said so")
+        else:
+            supervisor.prove_again(record.evacuation_id)
+        return await read(*of)
+
+    monkeypatch.setattr(world.store.evacuations, "entries", entries)
+    supervisor.ensure(record)
+    ended = await world.ended(record.evacuation_id)
+
+    assert ended.state is (S.CANCELLED if word == "cancel" else S.SUCCEEDED)
+    assert "run_failed" not in capsys.readouterr().out

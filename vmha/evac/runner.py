@@ -96,7 +96,7 @@ class Runner:
         keeper = asyncio.create_task(self._keep_lock(), name=f"lock {self._record.evacuation_id}")
         keeper.add_done_callback(self._failed)
         try:
-            return await self._work(await self._restore())
+            return await self._work(*await self._restore())
         finally:
             keeper.cancel()
             await self._stop_tasks()
@@ -135,7 +135,7 @@ class Runner:
             )
         )
 
-    async def _restore(self) -> Workflow | Drain:
+    async def _restore(self) -> tuple[Workflow | Drain, ev.Restored]:
         store, cluster_id = self._edges.store, self._record.cluster_id
         cluster = await self._operations.stored(lambda: store.clusters.get(cluster_id))
         record = await self._operations.stored(lambda: store.evacuations.get(*self._id))
@@ -147,10 +147,13 @@ class Runner:
         priorities = {vm.vm_id: vm.facts.priority for vm in vms}
         if entries:
             self._log.info("evacuation_resumed", state=record.state.value, vms=len(entries))
-        self._put(ev.Restored(record=record, entries=tuple(entries), priorities=priorities))
-        return machine
+        return machine, ev.Restored(record=record, entries=tuple(entries), priorities=priorities)
 
-    async def _work(self, machine: Workflow | Drain) -> bool:
+    async def _work(self, machine: Workflow | Drain, restored: ev.Restored) -> bool:
+        # Not by the queue: a cancel or a word that came while the journal was read would be in it before.
+        if not self._draining.is_set():
+            for effect in machine.event(restored, self._clock.now()):
+                await self._execute(effect)
         while not machine.ended:
             if self._draining.is_set():
                 await self._finish_steps()
