@@ -17,7 +17,7 @@ from vmha.errors import NotFound, Unavailable
 from vmha.evac import outlook, planner
 from vmha.evac.outlook import HostOutlook, UnderWay, View, VmOutlook
 from vmha.store import Store
-from vmha.store.records import EvacuationRecord, VmEntry
+from vmha.store.records import EvacuationRecord, HostRecord, VmEntry
 
 T = TypeVar("T")
 EXPLAIN_S: Final = 8.0
@@ -63,10 +63,7 @@ class Explaining:
             Unavailable: EXPLAIN_BUSY.
         """
         async with self._alone():
-            seen = await view(self._store, cluster_id)
-            if host_id not in seen.situation.snapshot.hosts:
-                about = {"cluster_id": cluster_id, "host_id": host_id}
-                raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", about)
+            seen, _ = await self._view_of(cluster_id, host_id)
             return await self._apart(lambda: outlook.of_host(seen, host_id))
 
     async def preview(self, cluster_id: str, host_id: str) -> tuple[EvacuationRecord, tuple[VmEntry, ...]]:
@@ -77,13 +74,19 @@ class Explaining:
             Unavailable: EXPLAIN_BUSY.
         """
         async with self._alone():
-            situation = (await view(self._store, cluster_id)).situation
-            host = situation.snapshot.hosts.get(host_id)
-            if host is None:
-                raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", {"host_id": host_id})
+            seen, host = await self._view_of(cluster_id, host_id)
+            situation = seen.situation
             record = planner.if_it_died(host, cluster_id)
             made = await self._apart(lambda: planner.plan(record, planner.first_entries(record, situation.vms), situation))
             return replace(record, counts=dict(Counter(entry.outcome for entry in made.entries))), made.entries
+
+    async def _view_of(self, cluster_id: str, host_id: str) -> tuple[View, HostRecord]:
+        seen = await view(self._store, cluster_id)
+        host = seen.situation.snapshot.hosts.get(host_id)
+        if host is None:
+            about = {"cluster_id": cluster_id, "host_id": host_id}
+            raise NotFound("HOST_UNKNOWN", f"{cluster_id} has no host {host_id}", about)
+        return seen, host
 
     async def _apart(self, make: Callable[[], T]) -> T:
         try:

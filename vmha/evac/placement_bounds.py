@@ -19,11 +19,7 @@ class Bounds:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._memory, self._vcpus = list(board.memory), list(board.vcpus)
-        for number, host in enumerate(board.at):
-            if host != NOWHERE:
-                self._memory[host] += board.units[number].memory_mib
-                self._vcpus[host] += board.units[number].vcpus
+        self._rooms = board.rooms()
 
     def all_reached(self) -> bool:
         """Whether no placement has more of any priority without having fewer of a higher one."""
@@ -55,7 +51,7 @@ class Bounds:
     def _fitting(self, units: Sequence[Unit], level: int, placed: dict[int, int], hosts: Iterable[int]) -> int:
         numbers = sorted(hosts)
         # A host that holds more than it should takes nothing away from the others.
-        memory, vcpus = (sum(max(0.0, room[n]) for n in numbers) for room in (self._memory, self._vcpus))
+        memory, vcpus = (sum(max(0.0, room[n]) for n in numbers) for room in self._rooms)
         return min(
             _count(units, level, placed, memory, [unit.memory_mib for unit in units]),
             _count(units, level, placed, vcpus, [unit.vcpus for unit in units]),

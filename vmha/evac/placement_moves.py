@@ -53,11 +53,7 @@ class Moves:
         board = self._board
         able = [unit for unit in board.units if unit.hosts]
         open_to = Counter(host for unit in able for host in unit.hosts)
-        memory, vcpus = list(board.memory), list(board.vcpus)
-        for unit, host in zip(board.units, board.at, strict=True):
-            if host != NOWHERE:
-                memory[host] += unit.memory_mib
-                vcpus[host] += unit.vcpus
+        memory, vcpus = board.rooms()
         share = {host: count / len(able) for host, count in open_to.items()}
         return (
             sum(unit.memory_mib for unit in able) ** 3 / max(1.0, sum(memory[host] * part for host, part in share.items())) ** 4,

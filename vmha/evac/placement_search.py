@@ -94,8 +94,7 @@ class Search(Moves):
         return False
 
     def _room_of(self, hosts: Sequence[int]) -> float:
-        board = self._board
-        return sum(board.memory[host] * self._scarce[0] + board.vcpus[host] * self._scarce[1] for host in hosts)
+        return sum(self._left(0, 0, host) for host in hosts)
 
     def _difficulty(self, number: int) -> tuple[int, float]:
         unit = self._board.units[number]

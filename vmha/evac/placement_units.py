@@ -63,6 +63,15 @@ class Board:
         self.where: list[dict[int, set[int]]] = [{} for _ in problem.bindings]
         self.worth = 0
 
+    def rooms(self) -> tuple[list[float], list[float]]:
+        """Memory and vCPUs of each host as if none of the units were anywhere."""
+        memory, vcpus = list(self.memory), list(self.vcpus)
+        for unit, host in zip(self.units, self.at, strict=True):
+            if host != NOWHERE:
+                memory[host] += unit.memory_mib
+                vcpus[host] += unit.vcpus
+        return memory, vcpus
+
     def put(self, number: int, host: int) -> None:
         """Gives a unit a host."""
         unit = self.units[number]

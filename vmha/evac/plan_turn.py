@@ -63,6 +63,8 @@ class PlanTurn:
                     yield
                 finally:
                     keeper.cancel()
+                    # It could be carried out after the release, and hold the turn for nobody.
+                    await asyncio.gather(keeper, return_exceptions=True)
         except TimeoutError:
             raise Unavailable("PLAN_LOCKED", f"the plan took longer than {PLAN_LIMIT_S:g} s, or lost its turn") from None
         finally:

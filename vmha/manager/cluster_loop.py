@@ -146,8 +146,7 @@ class ClusterLoop:
                     metrics.CORE_ERRORS.labels(self.cluster_id).inc()
                     _log.exception("detector refused", cluster_id=self.cluster_id, fact=type(event).__name__)
                 else:
-                    if effects:
-                        self._executor.run(effects)
+                    self._executor.run(effects)
         finally:
             self._busy = False
         self._arm()

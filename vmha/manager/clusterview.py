@@ -69,7 +69,14 @@ class ClusterView:
     def is_fresh(self, host_id: str, now: float) -> bool:
         """Whether a host's own stream is fresh."""
         host = self.hosts.get(host_id)
-        return host is not None and host.heard_at is not None and now < host.heard_at + self.config.timers.stream_stale_s
+        return host is not None and self._streams(host, now)
+
+    def fresh(self, now: float) -> frozenset[str]:
+        """The hosts whose own streams are fresh."""
+        return frozenset(host.host_id for host in self.hosts.values() if self._streams(host, now))
+
+    def _streams(self, host: HostView, now: float) -> bool:
+        return host.heard_at is not None and now < host.heard_at + self.config.timers.stream_stale_s
 
     def is_stale(self, host: HostView, now: float) -> bool:
         """Whether a watched host has given no sign of life for longer than a stream may be silent."""

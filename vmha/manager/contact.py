@@ -175,8 +175,7 @@ class Contact:
         known, numbers = self._issued.get(host_id, (0, None))
         if numbers is None or known != incarnation:
             return
-        # Nearly always the first.
-        sent_at = numbers[0][1] if numbers[0][0] == number else next((at for issued, at in numbers if issued == number), None)
+        sent_at = next((at for issued, at in numbers if issued == number), None)
         if sent_at is None:
             return
         while numbers[0][0] < number:

@@ -117,8 +117,7 @@ class Detector:
 
     def fresh(self, now: float) -> frozenset[str]:
         """The hosts whose own streams are fresh."""
-        stale_s, hosts = self._cluster.config.timers.stream_stale_s, self._cluster.hosts.values()
-        return frozenset(host.host_id for host in hosts if host.heard_at is not None and now < host.heard_at + stale_s)
+        return self._cluster.fresh(now)
 
     def is_heard(self, host_id: str, now: float) -> bool:
         """Whether signs of life of a host arrive, its own or by relay. False where there is no such host."""

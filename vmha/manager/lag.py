@@ -53,7 +53,7 @@ class LagGuard:
             return
         now = self._clock.now()
         lag_s, jump_s = now - self._expected_s, self._clock.wall() - now - self._offset_s
-        if lag_s <= LIMIT_S and -LIMIT_S <= jump_s <= LIMIT_S:
+        if max(lag_s, abs(jump_s)) <= LIMIT_S:
             return
         self._expected_s, self._offset_s = now + BEAT_S, self._offset_s + jump_s
         _log.warning("the event loop stood still, or a clock jumped", lag_s=round(lag_s, 3), jump_s=round(jump_s, 3))

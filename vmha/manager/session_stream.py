@@ -56,12 +56,12 @@ class Stalls:
 
     def __init__(self, write_within_s: float = WRITE_WITHIN_S) -> None:
         self._write_within_s = write_within_s
-        self._open: dict[SessionStream, int] = {}
+        self._open: dict[SessionStream, int | None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def opened(self, stream: SessionStream) -> None:
         """A stream has begun."""
-        self._open[stream] = -1
+        self._open[stream] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._write_within_s, self._look)
 
@@ -75,7 +75,7 @@ class Stalls:
             under_way = stream.write_under_way
             if under_way is not None and under_way == before:
                 stream.stalled(self._write_within_s)
-            self._open[stream] = -1 if under_way is None else under_way
+            self._open[stream] = under_way
         if self._open:
             self._timer = asyncio.get_running_loop().call_later(self._write_within_s, self._look)
 

@@ -118,12 +118,11 @@ class Gate(Wrapper):
         def admitted(request: Any, context: Context) -> tuple[Any, Any]:
             caller = caller_of(context.auth_context())
             rule = check(method, caller)
+            if handler.request_streaming and rule.speaker is not None:
+                return _checked(rule, caller, request), _CheckedContext(rule, caller, context)
             if not handler.request_streaming:
                 check_speaker(rule, caller, request)
-                return request, context
-            if rule.speaker is None:
-                return request, context
-            return _checked(rule, caller, request), _CheckedContext(rule, caller, context)
+            return request, context
 
         async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
             async with aclosing(inner(*admitted(request, context))) as messages:
