@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
     assert texts[0] == texts[1]
     assert texts[0].endswith(b"}\n")
+
+
+def test_a_campaign_whose_process_dies_while_the_next_is_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same at the worst moment, where the standard library's pools end in an error of their own or in none."""
+    begun: list[SpawnProcess] = []
+    start = SpawnProcess.start
+
+    def after_the_death_of_the_first(process: SpawnProcess) -> None:
+        for earlier in begun:
+            earlier.kill()
+            earlier.join()
+            time.sleep(0.2)
+        begun.append(process)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", after_the_death_of_the_first)
+    with pytest.raises(campaign.WorkerLost):
+        list(campaign.findings(seed=1, numbers=range(4), jobs=2))
+    assert not any(process.is_alive() for process in begun)
 
 
 def test_a_campaign_whose_process_was_killed_ends() -> None:

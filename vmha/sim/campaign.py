@@ -12,12 +12,12 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from vmha.clock import SystemClock
 from vmha.errors import FieldViolation, InvalidField, VmhaError
@@ -28,7 +28,8 @@ RUN_LIMIT_S: Final = 180
 """Seconds of processor that one run may take before it counts as broken; the wall clock of a halted campaign says nothing."""
 SIMULATOR: Final = "simulator"
 """The `invariant` of a run that did not end as a run should."""
-CHUNK: Final = 2
+Work: TypeAlias = tuple[int, int, str]
+"""A run to make: the campaign's seed, its number, the mutant."""
 
 
 class WorkerLost(VmhaError):
@@ -84,26 +85,58 @@ def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "") -> 
         WorkerLost: A process of the campaign was killed.
     """
     work = [(seed, number, mutant) for number in numbers]
-    if jobs == 1:
-        yield from map(_one, work)
-        return
-    # Not multiprocessing.Pool, which waits for ever for the run of a process that the kernel has killed.
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
+    yield from map(_one, work) if jobs == 1 else _spread(work, jobs)
+
+
+def _spread(work: Sequence[Work], jobs: int) -> Iterator[Finding]:
+    # Neither multiprocessing.Pool, which waits for ever for the run of a process that the kernel has killed, nor
+    # ProcessPoolExecutor, whose end is undefined when one dies while it starts the next (CPython before 3.12).
+    spawn = multiprocessing.get_context("spawn")
+    todo = iter(work)
+    done: dict[int, Finding] = {}
+    processes: list[SpawnProcess] = []
+    busy: list[Connection] = []
     try:
-        yield from pool.map(_one, work, chunksize=CHUNK)
-    except BrokenProcessPool:
+        for _ in range(min(jobs, len(work))):
+            ours, theirs = spawn.Pipe()
+            processes.append(spawn.Process(target=_serve, args=(theirs,), daemon=True))
+            processes[-1].start()
+            theirs.close()  # so that ours ends with the process
+            busy.append(ours)
+            ours.send(next(todo))
+        for _, number, _ in work:
+            while number not in done:
+                _collect(busy, todo, done)
+            yield done.pop(number)
+    except (EOFError, ConnectionError):
         raise WorkerLost("INTERNAL_ERROR", "a process of the campaign was killed; what it had begun is not told") from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
-def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+def _collect(busy: list[Connection], todo: Iterator[Work], done: dict[int, Finding]) -> None:
+    for pipe in wait(busy):
+        assert isinstance(pipe, Connection)
+        finding: Finding = pipe.recv()
+        done[finding.number] = finding
+        further = next(todo, None)
+        if further is None:
+            busy.remove(pipe)
+        else:
+            pipe.send(further)
+
+
+def _serve(pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)  # a run makes little garbage that is cyclic
+    while True:
+        pipe.send(_one(pipe.recv()))
 
 
-def _one(work: tuple[int, int, str]) -> Finding:
+def _one(work: Work) -> Finding:
     seed, number, mutant = work
     return attempt(chaos.generate(seed, number), number, mutant)
 
