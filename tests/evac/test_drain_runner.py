@@ -440,6 +440,57 @@ async def test_r22_a_host_that_reboots_in_the_middle_runs_it_again_and_is_draine
     assert len(world.running_on(1)) == 1
 
 
+async def goes_down_after_it_arrived(world: World) -> str:
+    """vm1 had left h1 and is off at its target before the drain has heard of either; returns where."""
+    await furnish(world, seen(1))
+    source = world.fake("h1")
+    source.migrate_s = FAR
+    world.supervisor().ensure(await order(world))
+    await on_its_way(world)
+    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source.unreachable = world.fake(target).unreachable = True
+    source.leaving[vm_uuid(1)].cancel()
+    await until(lambda: vm_uuid(1) not in source.leaving)
+    del source.domains[vm_uuid(1)]
+    world.fake(target).domains[vm_uuid(1)] = VmState.SHUTOFF
+    source.migrate_s = 0.0
+    return target
+
+
+async def looked_at(world: World, target: str) -> None:
+    world.fake("h1").unreachable = world.fake(target).unreachable = False
+    await asyncio.sleep(0.3)
+
+
+async def test_r22_a_vm_that_arrived_and_went_down_at_once_is_its_target_s(world: World) -> None:
+    """Its definition is there alone, so it had arrived: its new host's agent is told what it owns when it registers again."""
+    target = await goes_down_after_it_arrived(world)
+    await looked_at(world, target)
+
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert (await world.store.vms.get(C, vm_uuid(1))).owner_host_id == target
+    assert all(fake.started == [] for fake in world.fakes.values())
+
+
+async def test_r22_a_vm_that_went_down_at_a_target_that_came_back_without_it_starts_at_home(world: World) -> None:
+    """The target registered while nobody knew that it has the VM, and was told to start nothing; its own host saw it leave."""
+    target = await goes_down_after_it_arrived(world)
+    world.agent.incarnations[target] = await register(world.store, C, target, "boot-again")
+    await looked_at(world, target)
+    assert world.fake("h1").started == []
+
+    await world.vms(seen(1, state=VmState.ABSENT, reason="migrated"))
+    await until(lambda: world.running_on(1) == ["h1"])
+    await world.vms(seen(1))
+    record = await world.ended(D)
+
+    assert record.state is EvacuationState.SUCCEEDED
+    assert world.fake("h1").started == [vm_uuid(1)]
+    assert len(world.running_on(1)) == 1
+
+
 async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world: World) -> None:
     """Nobody is left who could have the VM: it is started at home, and drained on to the third host."""
     await furnish(world, seen(1))

@@ -70,6 +70,18 @@ CASES = {
     "a proof without its rung": Case(
         breaks="start_after_proof", lines=[*DEAD, *STARTED], events=[PROVEN[0], state(13.0, "h1", "FENCED", "")]
     ),
+    "a start elsewhere after a migration's target fenced itself": Case(
+        breaks="start_after_proof",
+        lines=[line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+               line(6.0, Fact.ACT, cause="store_down"), line(12.0, Fact.SELF_FENCED, "h2"),
+               line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"), line(20.0, Fact.GUEST_RUNS, "h3", "vm1", "start")],
+    ),
+    "a start at home after a migration's target lost power": Case(
+        breaks="start_after_proof",
+        lines=[line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+               line(12.0, Fact.ACT, "h2", cause="crash"), line(12.0, Fact.HOST_DOWN, "h2", cause="crash"),
+               line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "power"), line(20.0, Fact.GUEST_RUNS, "h1", "vm1", "start")],
+    ),
     "a lease proof of a host that runs": Case(
         breaks="proof_is_true", lines=[line(5.0, Fact.ACT, cause="isolate", hosts=("h1",), plane="all")],
         events=[state(30.0, "h1", "FENCED", "LEASE")],
@@ -272,6 +284,11 @@ PASSES: dict[str, Callable[[], Truth]] = {
          line(5.0, Fact.GUEST_RUNS, "h1", "vm2", "migration"), *DEAD, line(20.0, Fact.AGENT_UP, "h2"),
          line(22.0, Fact.GUEST_RUNS, "h2", "vm2", "resume")],
         PROVEN,
+    ),
+    "a drain's VM starts at home after its target fenced itself": lambda: truth(
+        [line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+         line(6.0, Fact.ACT, cause="store_down"), line(12.0, Fact.SELF_FENCED, "h2"),
+         line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"), line(20.0, Fact.GUEST_RUNS, "h1", "vm1", "start")]
     ),
     "a returned host starts what was claimed for it": lambda: truth(
         [*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(15.0, Fact.GUEST_DROPPED, "h2", "vm1"),

@@ -238,7 +238,7 @@ class DrainOperations(Operations):
             target = await there.state(entry.vm_id, LOOK_TIMEOUT_S)
             if target is VmState.PAUSED:
                 return await self._arrived(entry, sides)
-        if source not in ACTIVE and (target is VmState.RUNNING or (target is VmState.PAUSED and source is VmState.ABSENT)):
+        if _has_arrived(entry, sides.target, source, target):
             return await self._arrived(entry, sides)
         if target in ACTIVE:
             raise OutcomeUnknown(f"it is {source} on its host and {target} on {sides.target.host_id}")
@@ -270,7 +270,8 @@ class DrainOperations(Operations):
         return ev.VmMigrated(entry=done)
 
     async def _stayed(self, entry: VmEntry, sides: Sides, source: VmState, reason: VmReason, why: str) -> ev.Event:
-        """Nothing of it is at the target, nor on its way. Where its host went down in the middle it does not run there either."""
+        """It neither runs at the target nor is on its way. Where its host went down in the middle it runs on neither."""
+        await self._check_told(entry, source)
         await self._hold.let_go(entry, looked=True)
         # Read after the word on its way was taken back: a host that registers from now on is told to start it.
         vm = await self._vm(entry.vm_id)
@@ -289,6 +290,13 @@ class DrainOperations(Operations):
         message = f"it went down in the middle; {own.owner_host_id} runs it again"
         return ev.MigrationRefused(vm_id=entry.vm_id, reason=VmReason.HOST_RETURNED, message=message)
 
+    async def _check_told(self, entry: VmEntry, source: VmState) -> None:
+        """What is on neither host stays on its way until its own host has said what it saw, or registers."""
+        vm = await self._vm(entry.vm_id)
+        untold = vm is not None and vm.epoch == entry.source_epoch and vm.state in ACTIVE
+        if source is VmState.ABSENT and untold:
+            raise OutcomeUnknown("it runs on neither host; its own host's agent is to say what became of it")
+
     async def _own_again(self, entry: VmEntry, vm: VmRecord, sides: Sides, source: VmState) -> VmRecord | None:
         """The VM under the epoch in which its own host is to start it; None when it is not, or was told to already (R22)."""
         if drain_plan.left(self._evacuation, vm) is not None or vm.desired_state is not VmState.RUNNING:
@@ -296,9 +304,10 @@ class DrainOperations(Operations):
         if vm.epoch > entry.source_epoch:
             return vm  # it has registered since, and was not told to start what might have arrived
         target_died = (vm.seen_on, vm.seen_state) == (sides.target.host_id, VmState.ABSENT)
-        if source is not VmState.ABSENT or vm.reason != MIGRATED_AWAY or not target_died:
+        target_registered = sides.target.incarnation > entry.target_incarnation
+        if source is not VmState.ABSENT or vm.reason != MIGRATED_AWAY or not (target_died or target_registered):
             return None
-        # Its host saw it leave, and where it went is proven dead: both that could have it have not (R22).
+        # Its host saw it leave; where it went is proven dead, or came back without it: both that could have it have not (R22).
         key = (vm.vm_id, vm.owner_host_id, vm.owner_host_id, vm.owner_incarnation, vm.epoch)
         return await self.stored(lambda: self._store.vms.move(self._evacuation.cluster_id, *key))
 
@@ -358,3 +367,12 @@ class DrainOperations(Operations):
     def _gone(self, entry: VmEntry, vm: VmRecord | None) -> ev.ClaimLost | None:
         said = drain_plan.left(self._evacuation, vm)
         return said and ev.ClaimLost(vm_id=entry.vm_id, outcome=VmOutcome.SKIPPED, reason=said[0], message=said[1])
+
+
+def _has_arrived(entry: VmEntry, target: HostRecord, here: VmState, there: VmState) -> bool:
+    """Whether libvirt of its own host and of the target say that it is the target's now."""
+    if here is VmState.ABSENT and there is VmState.SHUTOFF:
+        # Only a migration that came to its end leaves the definition there alone. A host that has registered since was not told
+        # to start it, and will not be.
+        return target.incarnation == entry.target_incarnation
+    return here not in ACTIVE and (there is VmState.RUNNING or (there is VmState.PAUSED and here is VmState.ABSENT))
