@@ -55,6 +55,18 @@ async def test_s06_guests_that_died_in_a_quick_reboot_are_started_where_they_wer
     assert state.starting == frozenset()
 
 
+async def test_guests_are_started_in_the_order_in_which_the_manager_named_them(
+    ownership: Ownership, hypervisor: MemoryHypervisor
+) -> None:
+    """Not in the order of a set, which differs from process to process: the same scenario gives the same history."""
+    vm_ids = [f"00000000-0000-4000-8000-{number:012d}" for number in range(40, 0, -1)]
+    ownership.update(17, [owned(vm_id, xml=domain_xml(vm_id[-2:], vm_id)) for vm_id in vm_ids], [], start_owned=True)
+
+    assert list(ownership._tasks) == vm_ids
+    await settled(ownership)
+    assert set(hypervisor.states().values()) == {RUNNING}
+
+
 async def test_s08_what_moved_away_is_destroyed_and_undefined(
     ownership: Ownership, hypervisor: MemoryHypervisor, state: State
 ) -> None:

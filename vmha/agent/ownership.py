@@ -86,9 +86,9 @@ class Ownership:
         if start_owned:
             self._state.to_start(set(wanted))
         # An agent that ended in the middle of its starts goes on with them.
-        for vm_id in self._state.starting & wanted.keys():
-            if vm_id not in self._starting:
-                self._take_on(vm_id, self._start(wanted[vm_id], incarnation, self._start_once))
+        for vm in wanted.values():
+            if vm.vm_id in self._state.starting and vm.vm_id not in self._starting:
+                self._take_on(vm.vm_id, self._start(vm, incarnation, self._start_once))
         for vm in wanted.values():
             if vm.admit and vm.desired is VmState.RUNNING and vm.vm_id not in self._starting:
                 self._take_on(vm.vm_id, self._start(vm, incarnation, self._admit_once))
