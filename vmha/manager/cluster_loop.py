@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -27,11 +27,14 @@ from vmha.manager.session_desk import SessionDesk
 from vmha.manager.session_messages import HYPERVISOR
 from vmha.manager.sessions import Sessions
 from vmha.manager.waiting_events import WaitingEvents
-from vmha.model import ProtectionState
+from vmha.model import FenceConfig, ProtectionState
 from vmha.store.records import ClusterSnapshot, HostRecord, Incident, SuspectRecord
 
 SHORTEST_TIMER_S: Final = 0.001
 AFTER_FAILURE_S: Final = 1.0
+
+HostSettings: TypeAlias = tuple[bool, FenceConfig | None]
+"""Of a host, what the detector goes by: in maintenance, and its fence device."""
 
 _log = structlog.get_logger("vmha.manager")
 
@@ -80,6 +83,8 @@ class ClusterLoop:
         self._armed_for: float | None = None
         self._suspects = {suspect.host_id: suspect for suspect in suspects}
         self._protection = self.protection
+        # What the detector was told: a call of another room may have put a newer record into the memory meanwhile.
+        self._configured: dict[str, HostSettings] = {}
 
     def start(self) -> None:
         """Begin: tell the detector what is known, draw the first round."""
@@ -253,21 +258,21 @@ class ClusterLoop:
         self._note_protection()
 
     def _apply_host(self, record: HostRecord) -> None:
-        known = self.memory.hosts.get(record.host_id)
         self.memory.put_host(record)
+        configured = self._configured.get(record.host_id)
         if HYPERVISOR not in record.config.roles:
-            if known is not None and HYPERVISOR in known.config.roles:
+            if configured is not None:
+                del self._configured[record.host_id]
                 self.feed(ev.HostRemoved(host_id=record.host_id))
             return
-        new = known is None or HYPERVISOR not in known.config.roles
-        changed = known is not None and (known.in_maintenance, known.config.fence) != (record.in_maintenance, record.config.fence)
-        if new or changed:
-            self._configure_host(record, restored=new)
+        if configured != _settings_of(record):
+            self._configure_host(record, restored=configured is None)
         session = self.sessions.get(record.host_id)
         if session is not None and session.registered and self.memory.hosts[record.host_id].incarnation_revoked:
             session.revoke(session.incarnation, "CONFIRMED_DOWN")
 
     def _configure_host(self, record: HostRecord, *, restored: bool) -> None:
+        self._configured[record.host_id] = _settings_of(record)
         suspect = self._suspects.pop(record.host_id, None) if restored else None
         suspicion = None
         if suspect is not None:
@@ -299,6 +304,7 @@ class ClusterLoop:
 
     def _remove_host(self, host_id: str) -> None:
         self.memory.forget_host(host_id)
+        self._configured.pop(host_id, None)
         self.feed(ev.HostRemoved(host_id=host_id))
         self.alarms.forget_host(host_id)
         about = {"host_id": host_id, "left_cluster_id": self.cluster_id}
@@ -357,10 +363,6 @@ class ClusterLoop:
         memory = self.memory
         return protection_state(memory.cluster.ha_enabled, {host_id: host.config for host_id, host in memory.hosts.items()})
 
-    def is_fresh(self, host_id: str) -> bool:
-        """Whether a host's last own heartbeat is younger than stream_stale."""
-        return host_id in self.memory.hypervisors and self.core.is_fresh(host_id, self._parts.clock.now())
-
     @property
     def hosts_without_agent(self) -> list[str]:
         """Hosts whose agent is not heard, by name (S1)."""
@@ -384,6 +386,10 @@ class ClusterLoop:
             await self._parts.store.events.append(self.cluster_id, "protection_state_change", detail, actor="manager")
 
         self.queues.put("", tell, until_done=True, tells=True)
+
+
+def _settings_of(host: HostRecord) -> HostSettings:
+    return (host.in_maintenance, host.config.fence)
 
 
 def _settings(cluster: object) -> tuple[object, ...]:
