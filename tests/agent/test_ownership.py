@@ -142,6 +142,21 @@ async def test_a_resumed_session_starts_nothing(ownership: Ownership, hypervisor
     assert state.epoch(VM1) == 5
 
 
+async def test_r22_what_was_left_out_at_registration_is_started_when_its_host_is_told_so(
+    ownership: Ownership, hypervisor: MemoryHypervisor, state: State
+) -> None:
+    """Another host might have had it. Only what is named is started, also by the agent's next run; what was begun goes on."""
+    hypervisor.user_defines("one", VM1)
+    hypervisor.user_defines("two", VM2)
+    state.to_start({VM3})
+    ownership.update(17, [replace(owned(VM1), start=True), owned(VM2)], [], start_owned=False)
+    assert state.starting == {VM1, VM3}
+    await settled(ownership)
+
+    assert hypervisor.states() == {VM1: RUNNING, VM2: SHUTOFF}
+    assert state.starting == {VM3}
+
+
 async def test_an_agent_that_died_in_the_middle_of_its_starts_goes_on_with_them(
     ownership: Ownership, hypervisor: MemoryHypervisor, state: State
 ) -> None:

@@ -346,6 +346,24 @@ async def test_r22_a_whole_inventory_takes_back_what_came_in_and_went(cluster: W
     assert (await cluster.store.vms.get(CLUSTER, vm_id(1))).seen_on == ""
 
 
+async def test_r22_a_host_that_rebooted_in_a_migration_is_told_to_start_the_vm_when_nobody_else_has_it(cluster: World) -> None:
+    """Registering starts nothing that another host may have; when that one has nothing of it any more its own host is told."""
+    source = await _registered(cluster, "h1", [vm_report(1)])
+    target = await _registered(cluster, "h2", [vm_report(2)])
+    await target.acked(await target.inventory([vm_report(1, vm_pb2.VM_STATE_PAUSED, reason="migration")], full=False))
+    await source.vanish()
+    reborn = cluster.agent("h1", boot_id="boot-h1-2")
+    await reborn.connect()
+    at_first = await reborn.register([vm_report(1, SHUTOFF, reason="unknown")])
+
+    await target.acked(await target.inventory([vm_report(2)]))
+    then = (await reborn.next("ownership")).ownership
+
+    assert [(vm.desired_state, vm.start) for vm in at_first.owned] == [(vm_pb2.VM_STATE_UNSPECIFIED, False)]
+    assert [(vm.vm_id, vm.desired_state, vm.start) for vm in then.owned] == [(vm_id(1), vm_pb2.VM_STATE_RUNNING, True)]
+    assert not then.start_owned
+
+
 async def test_empty_inventory_is_an_alarm_and_changes_nothing(cluster: World) -> None:
     """A libvirt that lists nothing where VMs ran is a fault, not a fact; the next good inventory ends the alarm."""
     agent = await _registered(cluster, "h1", [vm_report(1)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tests.support.failures import cluster_of, confirm_down, own
+from tests.support.failures import cluster_of, confirm_down, own, register
 from vmha.model import EvacuationState, Group, GroupMode, GroupPolicy, ProofKind, VmOutcome, VmStep
 from vmha.store import Store
 from vmha.store.leaders import Candidate
@@ -61,7 +61,7 @@ async def planned(store: Store, vm_ids: list[str]) -> Evacuation:
 
 
 async def whole_way(store: Store) -> set[str]:
-    """Everything that leaves a key: an evacuation that ended, one under way, a drain, a plan, a migration, a suspicion, a group.
+    """Everything that leaves a key: evacuations, a drain, a plan, a migration whose source reboots, a suspicion, a group.
 
     Returns:
         The evacuation and the drain under way.
@@ -73,6 +73,7 @@ async def whole_way(store: Store) -> set[str]:
     await store.evacuations.advance(C, way.id, RUNNER, EvacuationState.SUCCEEDED)
     await own(store, C, "h3", ["v3"])
     await own(store, C, "h2", ["v3"])
+    await register(store, C, "h3", "boot-h3-2")
     await store.evacuations.lock_plans(C, RUNNER, 60.0)
     host = await store.hosts.get(C, "h3")
     await store.incidents.suspect(C, "h3", host.boot_id, 60.0, 120.0, "SILENT", "")

@@ -108,7 +108,7 @@ def assigned(assignment: ms.SessionAssignment) -> Assigned:
 def owned(vm: ms.OwnedVm) -> Owned:
     """A VM that this host owns."""
     desired = enum_from_proto(VmState, vm_pb2.VmState, vm.desired_state, VmState.UNSPECIFIED)
-    return Owned(vm_id=vm.vm_id, epoch=vm.epoch, desired=desired, domain_xml=vm.domain_xml, admit=vm.admit)
+    return Owned(vm_id=vm.vm_id, epoch=vm.epoch, desired=desired, domain_xml=vm.domain_xml, admit=vm.admit, start=vm.start)
 
 
 def released(vm: ms.VmRelease) -> Released:

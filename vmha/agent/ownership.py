@@ -38,6 +38,7 @@ class Owned:
 
     Attributes:
         admit: It waits here for an admission that no evacuation will ask for any more.
+        start: It was left out when the registration was completed, and is to be started now.
     """
 
     vm_id: str
@@ -45,6 +46,7 @@ class Owned:
     desired: VmState
     domain_xml: str = ""
     admit: bool = False
+    start: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class Ownership:
         wanted = {vm.vm_id: vm for vm in owned if vm.desired in {VmState.RUNNING, VmState.PAUSED}}
         if start_owned:
             self._state.to_start(set(wanted))
+        else:
+            self._state.to_start({*self._state.starting, *(vm_id for vm_id, vm in wanted.items() if vm.start)})
         # An agent that ended in the middle of its starts goes on with them.
         for vm in wanted.values():
             if vm.vm_id in self._state.starting and vm.vm_id not in self._starting:

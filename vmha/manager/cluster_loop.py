@@ -97,6 +97,7 @@ class ClusterLoop:
             self._configure_host(memory.hosts[host_id], restored=True)
         self.safe_mode.look()
         self.configs.review()
+        self.desk.registration.withheld.look_after()
         self._tick_contact()
         metrics.INCIDENTS_OPEN.labels(self.cluster_id).set(len(memory.incidents))
         self.rounds.start()

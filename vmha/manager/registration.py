@@ -16,6 +16,7 @@ from vmha.manager.inventory import EXECUTING, InventoryDesk, Seen
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.session_messages import ownership_updates
 from vmha.manager.sessions import Session, Sessions
+from vmha.manager.withheld_vms import WithheldVms
 from vmha.model import VmState
 from vmha.store import Store
 from vmha.store.records import VmRecord
@@ -39,6 +40,10 @@ class Registrar(Protocol):
 
     def registered(self, host_id: str, boot_id: str) -> None:
         """Its registration is in force."""
+        ...
+
+    def leading(self) -> bool:
+        """Whether this manager may act at this moment (R19)."""
         ...
 
     def store_away(self) -> None:
@@ -65,6 +70,7 @@ class RegistrationDesk:
         self._registrar = registrar
         self._inventories = inventories
         self._tasks: dict[Session, asyncio.Task[None]] = {}
+        self.withheld = WithheldVms(store, memory, sessions, registrar.leading)
         self.heartbeats: HeartbeatDesk | None = None
 
     def request(self, session: Session, message: ms.AgentRegistration) -> None:
@@ -160,6 +166,8 @@ class RegistrationDesk:
         session.offered, session.registered, session.incarnation = 0, True, incarnation
         session.log.info("registered", incarnation=incarnation, owned=len(owned))
         self._registrar.registered(host_id, session.boot_id)
+        if any(record.withheld for record in owned):
+            self.withheld.look_after()
         assert self.heartbeats is not None
         self.heartbeats.replay(session)
         inventory = self._inventories.get(session)

@@ -165,6 +165,7 @@ class SessionDesk:
             session.end(error)
         for session in list(self._inventories):
             self.close(session)
+        await self.registration.withheld.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def ask_inventories(self, reason: str) -> None:

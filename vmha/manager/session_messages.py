@@ -71,7 +71,7 @@ def ownership_updates(
     """What a host owns and must give up, in messages of bounded size.
 
     Args:
-        admit: Nothing keeps VMs whose claim was lost from being admitted.
+        admit: Nothing keeps VMs whose claim was lost from being admitted, or withheld ones from being started.
         reported: VMs that the host reported itself: their XML is not sent back.
     """
     part = ms.OwnershipUpdate(incarnation=incarnation, start_owned=start_owned, more=True)
@@ -82,6 +82,7 @@ def ownership_updates(
             desired_state=enum_to_proto(vm_pb2.VmState, _wanted(record)),
             domain_xml="" if record.vm_id in reported else record.domain_xml,
             admit=admit and record.unadmitted and record.state is VmState.AWAITING_ADMISSION,
+            start=admit and record.withheld and _wanted(record) is VmState.RUNNING,
         )
         if part.ByteSize() > OWNERSHIP_BYTES:
             yield part

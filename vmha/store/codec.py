@@ -258,6 +258,7 @@ def vm(vm_id: str, row: Hash) -> VmRecord:
         seen_incarnation=_int(row, "seen_incarnation"),
         seen_state=VmState(row.get("seen_state") or "UNSPECIFIED"),
         unadmitted=row.get("unadmitted") == "1",
+        withheld=row.get("withheld") == "1",
         moving_to=row.get("moving_to", ""),
         moving_incarnation=_int(row, "moving_incarnation"),
         moving_by=row.get("moving_by", ""),

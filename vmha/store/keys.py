@@ -125,6 +125,10 @@ HOST_SEEN = _spec(
     "host_seen", "host:<host_id>:seen", "set", "none", "manager, evac", "manager, evac",
     "ids of VMs of other owners that the host said it executes, or that are being migrated to it (R22)",
 )  # fmt: skip
+WITHHELD = _spec(
+    "withheld", "withheld", "set", "none", "manager", "manager",
+    "ids of VMs that their host was not told to start when it registered: another host might have had them (R22)",
+)  # fmt: skip
 EVACUATIONS = _spec(
     "evacuations", "evacuations", "sorted set", "none; 1,000 newest", "evac, manager", "evac",
     "ids of evacuations and drains by start (Unix ms)",
@@ -166,7 +170,8 @@ EVENT_TOKEN = _spec(
 
 TABLE: tuple[KeySpec, ...] = (
     CLUSTER_INDEX, HOST_INDEX, CLUSTER, LEADER, TERM, TOMBSTONE, CONFIGS, HOSTS, HOST, GROUPS, SUSPECT, INCIDENTS, VMS, VM,
-    HOST_VMS, HOST_SEEN, EVACUATIONS, EVACUATING, DRAINING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS, EVENT_TOKEN,
+    HOST_VMS, HOST_SEEN, WITHHELD, EVACUATIONS, EVACUATING, DRAINING, EVACUATION, ENTRIES, HISTORY, PLANNING, RUNNER, EVENTS,
+    EVENT_TOKEN,
 )  # fmt: skip
 """Every key, in the order of the data's way."""
 

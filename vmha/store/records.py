@@ -184,6 +184,7 @@ class VmRecord:
         seen_on: Another host that said it executes it, under the registration `seen_incarnation`, in `seen_state`: a live
             migration is under way, or ended before the owner could say so (R22).
         unadmitted: Its owner has it as an evacuation created it, and the store has lost the claim: no evacuation will admit it.
+        withheld: Its owner was not told to start it when it registered, for another host might have had it (R22).
         moving_to: Where the drain `moving_by` is migrating it to, under that host's registration `moving_incarnation`; empty when
             nothing of it is on its way (R22).
     """
@@ -205,6 +206,7 @@ class VmRecord:
     seen_incarnation: int = 0
     seen_state: VmState = VmState.UNSPECIFIED
     unadmitted: bool = False
+    withheld: bool = False
     moving_to: str = ""
     moving_incarnation: int = 0
     moving_by: str = ""

@@ -113,6 +113,11 @@ class Vms:
         for start in range(0, len(gone), CHUNK):
             await self._scripts.run("vm_unseen", cluster_id, host_id, incarnation, *gone[start : start + CHUNK])
 
+    async def withheld(self, cluster_id: str) -> tuple[int, tuple[VmRecord, ...]]:
+        """How many VMs their hosts were not told to start when they registered, and which nobody else can have any more (R22)."""
+        left, free = await self._scripts.run("vm_withheld", cluster_id)
+        return int(left), _records(free)
+
     async def move(self, cluster_id: str, vm_id: str, from_host: str, to_host: str, to_incarnation: int, epoch: int) -> VmRecord:
         """Gives a VM to another host that has taken it over by live migration. A repeat changes nothing.
 

@@ -341,18 +341,20 @@ class OwnershipUpdate(_message.Message):
     def __init__(self, incarnation: _Optional[int] = ..., owned: _Optional[_Iterable[_Union[OwnedVm, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[VmRelease, _Mapping]]] = ..., more: _Optional[bool] = ..., start_owned: _Optional[bool] = ...) -> None: ...
 
 class OwnedVm(_message.Message):
-    __slots__ = ("vm_id", "epoch", "desired_state", "domain_xml", "admit")
+    __slots__ = ("vm_id", "epoch", "desired_state", "domain_xml", "admit", "start")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DESIRED_STATE_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_XML_FIELD_NUMBER: _ClassVar[int]
     ADMIT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     epoch: int
     desired_state: _vm_pb2.VmState
     domain_xml: str
     admit: bool
-    def __init__(self, vm_id: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., domain_xml: _Optional[str] = ..., admit: _Optional[bool] = ...) -> None: ...
+    start: bool
+    def __init__(self, vm_id: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_state: _Optional[_Union[_vm_pb2.VmState, str]] = ..., domain_xml: _Optional[str] = ..., admit: _Optional[bool] = ..., start: _Optional[bool] = ...) -> None: ...
 
 class VmRelease(_message.Message):
     __slots__ = ("vm_id", "epoch", "owner_host_id")

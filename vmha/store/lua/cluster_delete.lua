@@ -7,6 +7,6 @@ for _, id in ipairs(redis.call('ZRANGE', K_evacuations(), 0, -1)) do
   redis.call('DEL', K_evacuation(id), K_entries(id), K_history(id), K_runner(id))
 end
 for _, id in ipairs(redis.call('SMEMBERS', K_vms())) do redis.call('DEL', K_vm(id)) end
-redis.call('DEL', K_cluster(), K_leader(), K_term(), K_hosts(), K_groups(), K_incidents(), K_vms(), K_evacuations(), K_evacuating(), K_draining(), K_events(), K_configs())
+redis.call('DEL', K_cluster(), K_leader(), K_term(), K_hosts(), K_groups(), K_incidents(), K_vms(), K_withheld(), K_evacuations(), K_evacuating(), K_draining(), K_events(), K_configs())
 redis.call('SET', K_tombstone(), NOW, 'EX', TOMBSTONE_TTL_S)
 return {'OK'}

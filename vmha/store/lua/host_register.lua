@@ -1,3 +1,4 @@
+-- uses: seen
 -- Puts the offer in force and re-claims what the host owns. ARGV: host_id, incarnation, boot_id.
 -- `undelivered` outlives the manager: the host was not told yet to start what it owns.
 -- One moment for both: before it an evacuator's claim wins and the VM is not the host's any more; after it the
@@ -25,6 +26,10 @@ for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do
     local waits = get(vm, 'reason') == 'SELF_FENCED' and get(vm, 'desired_state') == 'SHUTOFF'
     redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0',
       'reason', waits and 'SELF_FENCED' or '')
+    -- It is not told to start what another host may have (R22), until nobody else can have it.
+    local withheld = seen_by(vm_id, id) ~= '' or going_to(vm_id, id) ~= ''
+    redis.call('HSET', vm, 'withheld', withheld and '1' or '0')
+    redis.call(withheld and 'SADD' or 'SREM', K_withheld(), vm_id)
     redis.call('HSET', vm, 'epoch', int(num(get(vm, 'epoch')) + 1))
   end
   owned[#owned + 1] = {vm_id, redis.call('HGETALL', vm)}

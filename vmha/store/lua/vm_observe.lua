@@ -13,7 +13,7 @@ local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
 local SELF_FENCED = 'self_fenced'
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
-  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted'}
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted', 'withheld'}
 
 local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
 
@@ -120,6 +120,7 @@ local function from_owner(o, row)
   if executes(o) then
     changes.claim_open = '0'
     if row.unadmitted == '1' then changes.unadmitted = '0' end
+    if row.withheld == '1' then changes.withheld = '0' end
     if row.departed == '1' then changes.departed = '0' end
     if o.state == 'RUNNING' then changes.reason = '' end
   elseif left_by_migration(o) and row.desired_state ~= 'SHUTOFF' then
