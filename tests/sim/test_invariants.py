@@ -296,6 +296,12 @@ PASSES: dict[str, Callable[[], Truth]] = {
          line(6.0, Fact.GUEST_ENDS, "h2", "vm1", "power"), line(9.0, Fact.HOST_UP, "h2"),
          line(20.0, Fact.GUEST_RUNS, "h1", "vm1", "start")]
     ),
+    "a returned host starts what it had sent to one that fenced itself": lambda: truth(
+        [line(2.0, Fact.AGENT_DOWN, "h1"), line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"),
+         line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"), line(6.0, Fact.ACT, cause="store_down"),
+         line(12.0, Fact.SELF_FENCED, "h2"), line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"),
+         line(20.0, Fact.AGENT_UP, "h1"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")]
+    ),
     "a returned host starts what was claimed for it": lambda: truth(
         [*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(15.0, Fact.GUEST_DROPPED, "h2", "vm1"),
          line(30.0, Fact.GUEST_RUNS, "h2", "vm1", "resume")],

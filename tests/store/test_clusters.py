@@ -11,7 +11,7 @@ from tests.support.failures import cluster_of, confirm_down, register
 from tests.support.redis import RedisHome
 from vmha.errors import Aborted, AlreadyExists, NotFound, PreconditionFailed
 from vmha.model import FAST_TIMERS, ClusterConfig, Group, GroupMode, GroupPolicy, HostState, Profile
-from vmha.store import Store
+from vmha.store import Store, keys
 
 FAST = ClusterConfig(profile=Profile.FAST, timers=FAST_TIMERS, timer_overrides={"cooldown_s": 0.5}, max_down_fraction=0.5)
 
@@ -152,11 +152,13 @@ async def test_a_restored_cluster_waits_for_who_has_come_back(store: Store, redi
 async def test_a_cluster_deleted_on_purpose_is_not_restored(store: Store) -> None:
     """A manager that still remembers a deleted cluster cannot bring it back; creating it anew is allowed."""
     record = await store.clusters.create(C, ClusterConfig())
-    await store.clusters.delete(C, record.version)
+    # As one that was changed often, or deleted and created within a millisecond.
+    await store._client.hset(keys.CLUSTER(C), "version", ahead := record.version + 60_000)
+    await store.clusters.delete(C, ahead)
     with pytest.raises(NotFound):
         await store.clusters.restore(record, [], [])
 
-    assert (await store.clusters.create(C, ClusterConfig())).version > record.version
+    assert (await store.clusters.create(C, ClusterConfig())).version > ahead
 
 
 async def test_groups_are_kept_under_their_etag(store: Store) -> None:

@@ -29,6 +29,7 @@ from tests.store import (
     test_leaders,
     test_ownership,
     test_vms,
+    test_withheld,
 )
 from tests.support.failures import cluster_of
 from vmha.errors import PreconditionFailed, Unavailable
@@ -173,6 +174,7 @@ for _module in (
     test_leaders,
     test_ownership,
     test_vms,
+    test_withheld,
 ):
     _take(_module)
 

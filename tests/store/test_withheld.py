@@ -74,3 +74,47 @@ async def test_r22_what_was_withheld_is_not_started_for_another_reason(store: St
     left, free = await withheld(store)
 
     assert (left, free) == (1 if end == "locked" else 0, [])
+
+
+@pytest.mark.parametrize(("boot", "reason"), [("boot-h1-1", "MIGRATED_AWAY"), ("boot-h1-2", "")])
+async def test_r22_what_went_without_a_word_in_one_boot_has_left(store: Store, boot: str, reason: str) -> None:
+    """No agent saw how: its own host does not start it until somebody says where it is. After a reboot everything is off."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    incarnations["h1"] = await register(store, C, "h1", boot)
+
+    for _ in range(2):
+        await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT))
+    assert (await store.vms.get(C, "v1")).reason == reason
+
+    await reports(store, "h2", incarnations, running("v1"))
+    assert (await store.vms.get(C, "v1")).owner_host_id == "h2"
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+async def test_r22_what_left_and_was_fenced_where_it_came_to_is_its_owner_s_to_start(store: Store, owner_first: bool) -> None:
+    """The two halves of that may be told in either order; one alone says nothing."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    left = running("v1", state=VmState.ABSENT, reason="migrated")
+    fenced = running("v1", state=VmState.SHUTOFF, reason="self_fenced")
+    await reports(store, "h2", incarnations, running("v1"))
+    incarnations["h2"] = await register(store, C, "h2", "boot-h2-2")
+    halves = [("h1", left), ("h2", fenced)] if owner_first else [("h2", fenced), ("h1", left)]
+
+    await reports(store, halves[0][0], incarnations, halves[0][1])
+    assert await withheld(store) == (0, [])
+    await reports(store, halves[1][0], incarnations, halves[1][1])
+
+    assert await withheld(store) == (1, ["v1"])
+
+
+async def test_r22_an_old_copy_that_was_fenced_says_nothing_of_a_new_one(store: Store) -> None:
+    """Where it was before its host was cut off it is off, too; it has moved since, and left its new host unseen."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await reports(store, "h2", incarnations, running("v1", state=VmState.SHUTOFF, reason="self_fenced"))
+
+    await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated"))
+
+    assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((0, []), "MIGRATED_AWAY")

@@ -69,8 +69,8 @@ def start_after_proof(truth: Truth) -> Iterator[Violation]:
 def _came_back(truth: Truth, start: Line, ran: Interval) -> bool:
     """Whether a VM starts on the host that it had migrated from, and which owns it still, after its target ended it (R22).
 
-    Its move was not noted in time, the store being away. The target has fenced itself, or has booted since: both hosts are
-    alive, were looked at, and do not run it.
+    Its move was not noted in time, the store or an agent being away. The target has fenced itself, or has booted since: both
+    hosts are alive, have said or were seen not to run it.
     """
     left = truth.last_host(start.vm, ran.start)
     source = left.host if left else truth.scenario.vm(start.vm).host
@@ -259,7 +259,7 @@ def returned_host_starts_its_own(truth: Truth) -> Iterator[Violation]:
         if line.cause != "resume":
             continue
         before = truth.last_host(line.vm, line.t)
-        if before is None or before.host == line.host or _migrated_unseen(truth, line, before):
+        if before is None or before.host == line.host or _migrated_unseen(truth, line, before) or _came_back(truth, line, before):
             continue
         if not _claimed(truth, line, before.end):
             text = f"{line.host} starts {line.vm} by itself, which ran on {before.host} last"

@@ -97,7 +97,7 @@ LEADER = _spec(
     "the manager that leads: its run, name and address, the term, and what only it knows of the cluster",
 )  # fmt: skip
 TERM = _spec("term", "term", "string", "none", "manager", "manager, evac", "newest term of leadership; outlives the lease")
-TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager", "the cluster was deleted on purpose, not lost")
+TOMBSTONE = _spec("tombstone", "deleted", "string", "1 day", "manager", "manager", "last version of a cluster deleted on purpose")
 HOSTS = _spec("hosts", "hosts", "set", "none", "manager", "manager, evac", "ids of the cluster's hosts")
 HOST = _spec(
     "host", "host:<host_id>", "hash", "none", "manager", "manager, evac",

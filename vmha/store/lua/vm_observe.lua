@@ -13,7 +13,8 @@ local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
 local SELF_FENCED = 'self_fenced'
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
-  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted', 'withheld'}
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted', 'withheld', 'ran_in', 'fenced_on'}
+local boot = get(K_host(me), 'boot_id')
 
 local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
 
@@ -42,6 +43,7 @@ end
 -- The parts of a report that are the same for every owner.
 local function described(o)
   local changes = {name = o.name, state = o.state, state_reason = o.reason, desired_state = desired(o)}
+  if executes(o) then changes.ran_in = boot end
   if o.facts ~= '' then changes.facts = o.facts end
   if o.xml ~= '' and get(K_vm(o.id), 'domain_xml') ~= o.xml then changes.domain_xml = o.xml end
   if o.autostart == '1' then changes.autostart = '1' end
@@ -64,7 +66,7 @@ local function adopt(o)
   redis.call('HSET', K_vm(o.id), 'owner', me, 'owner_incarnation', incarnation,
     'epoch', int((waits or math.max(num(o.epoch), 0)) + 1), 'desired_state', wanted, 'unadmitted', waits and '1' or '0',
     'domain_xml', o.xml, 'facts', o.facts, 'autostart', o.autostart, 'name', o.name, 'state', o.state,
-    'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', why)
+    'state_reason', o.reason, 'claim_id', '', 'claim_open', '0', 'reason', why, 'ran_in', executes(o) and boot or '')
   redis.call('SADD', K_vms(), o.id)
   redis.call('SADD', K_host_vms(me), o.id)
   note(adopted, o.id)
@@ -106,6 +108,14 @@ local function take_in(o, row)
   return true
 end
 
+-- It left its owner, and the host to which it went has ended it: it runs nowhere, and its owner is to start it (R22). Either half
+-- may be told first.
+local function ended_elsewhere(vm_id, row)
+  if row.departed ~= '1' then return {fenced_on = me} end
+  redis.call('SADD', K_withheld(), vm_id)
+  return {departed = '0', fenced_on = '', withheld = '1'}
+end
+
 local function from_owner(o, row)
   if take_in(o, row) then return end
   -- A start under an evacuation's claim was not seen yet: "gone" may be an older copy's end, told late.
@@ -116,15 +126,21 @@ local function from_owner(o, row)
   local unexplained = (o.state == 'ABSENT' or (o.state == 'SHUTOFF' and row.seen_state == 'RUNNING')) and
     (o.reason == '' or o.reason == 'unknown')
   if (unexplained or left_by_migration(o)) and hand_to_seen(o, row) then return end
+  -- Gone without a word in the boot in which it was seen to execute: no agent was there when it left.
+  local vanished = o.state == 'ABSENT' and unexplained and (row.state == 'RUNNING' or row.state == 'PAUSED') and row.ran_in == boot
   local changes = described(o)
   if executes(o) then
     changes.claim_open = '0'
     if row.unadmitted == '1' then changes.unadmitted = '0' end
     if row.withheld == '1' then changes.withheld = '0' end
+    if row.fenced_on then changes.fenced_on = '' end
     if row.departed == '1' then changes.departed = '0' end
     if o.state == 'RUNNING' then changes.reason = '' end
-  elseif left_by_migration(o) and row.desired_state ~= 'SHUTOFF' then
+  elseif (left_by_migration(o) or vanished) and row.desired_state ~= 'SHUTOFF' then
     changes.departed = '1'
+    if (row.fenced_on or '') ~= '' then
+      for name, value in pairs(ended_elsewhere(o.id, {departed = '1'})) do changes[name] = value end
+    end
   end
   -- The agent holds a newer epoch: the store has lost writes. Epochs only grow.
   if num(o.epoch) > num(row.epoch) then changes.epoch = int(num(o.epoch)) end
@@ -151,6 +167,8 @@ local function from_another(o, row)
     redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation', 'seen_state')
     if get(K_vm(o.id), 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), o.id) end
   end
+  -- It had come in, and this host's guard has ended it: where it had gone it is no more. What its owner saw may be told later.
+  if row.seen_on == me and o.state == 'SHUTOFF' and o.reason == SELF_FENCED then write(o.id, row, ended_elsewhere(o.id, row)) end
   if o.state ~= 'ABSENT' then note(foreign, o.id) end
 end
 
