@@ -12,6 +12,7 @@ from tests.agent.conftest import VM1, VM2, VM3
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
+from vmha.agent.hypervisor import DomainChange
 from vmha.agent.keeper import Keeper
 from vmha.agent.lease_events import NEVER, Unregistered
 from vmha.agent.ownership import ATTEMPTS, Owned, Ownership, Released
@@ -53,6 +54,26 @@ async def test_s06_guests_that_died_in_a_quick_reboot_are_started_where_they_wer
     assert hypervisor.states() == {VM1: RUNNING, VM2: SHUTOFF, VM3: SHUTOFF}
     assert [state.epoch(vm_id) for vm_id in (VM1, VM2, VM3)] == [5, 5, 5]
     assert state.starting == frozenset()
+
+
+async def test_s08_how_an_older_copy_left_is_not_told_of_a_vm_that_is_owned_anew(
+    ownership: Ownership, hypervisor: MemoryHypervisor, guests: Guests
+) -> None:
+    """It was given up and undefined; then it is claimed for this host under a newer epoch: "undefined" would delete it."""
+    hypervisor.user_defines("one", VM1)
+    await until(lambda: VM1 in (guests.table or {}))
+    ownership.update(17, [], [Released(vm_id=VM1, epoch=9)], start_owned=False)
+    await until(lambda: VM1 in guests.departed)
+
+    ownership.update(17, [owned(VM1, epoch=10)], [], start_owned=False)
+    assert VM1 not in guests.departed
+
+    hypervisor.user_defines("one", VM1)
+    await until(lambda: VM1 in (guests.table or {}))
+    hypervisor.user_undefines(VM1, DomainChange.UNDEFINED)
+    await until(lambda: VM1 in guests.departed)
+    ownership.update(17, [owned(VM1, epoch=10)], [], start_owned=False)
+    assert VM1 in guests.departed
 
 
 async def test_guests_are_started_in_the_order_in_which_the_manager_named_them(

@@ -118,3 +118,19 @@ async def test_r22_an_old_copy_that_was_fenced_says_nothing_of_a_new_one(store: 
     await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated"))
 
     assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((0, []), "MIGRATED_AWAY")
+
+
+async def test_s08_a_word_on_an_older_copy_does_not_delete_the_vm(store: Store) -> None:
+    """It runs on h2, and is claimed for h1, which had undefined what it had before: only where a VM ran last is it deleted."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h2", ["v1", "v2"])
+    vm = await store.vms.get(C, "v1")
+    key = f"vmha:{{{C}}}:vm:v1"
+    await store.vms.move(C, "v1", "h2", "h1", incarnations["h1"], vm.epoch)
+    await store._client.hset(key, "ran_in", (await store.hosts.get(C, "h2")).boot_id)  # claimed, not moved
+    undefined = [running(vm_id, state=VmState.ABSENT, reason="undefined", epoch=vm.epoch + 1) for vm_id in ("v1", "v2")]
+
+    await reports(store, "h1", incarnations, undefined[0])
+    await reports(store, "h2", incarnations, undefined[1])
+
+    assert [record.vm_id for record in await store.vms.list(C)] == ["v1"]

@@ -111,6 +111,10 @@ class Guests:
         self._changed.add(vm_id)
         self._wake.set()
 
+    def forget_departure(self, vm_id: str) -> None:
+        """It is this host's anew: how an older copy of it went says nothing of this one."""
+        self._departed.pop(vm_id, None)
+
     def look_at_all(self) -> None:
         """Read everything again now."""
         self._all_due = self._clock.now()

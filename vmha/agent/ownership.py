@@ -80,6 +80,9 @@ class Ownership:
         if incarnation != self._state.incarnation:
             _log.warning("ownership_ignored", incarnation=incarnation, in_force=self._state.incarnation)
             return
+        for vm in owned:
+            if vm.epoch > self._state.epoch(vm.vm_id):
+                self._guests.forget_departure(vm.vm_id)
         self._state.told({vm.vm_id: vm.epoch for vm in owned}, {vm.vm_id: vm.epoch for vm in released})
         _log.info("ownership", owned=len(owned), released=len(released), start_owned=start_owned)
         for gone in released:

@@ -9,5 +9,6 @@ if not repeated then
   if row.owner ~= from_id or num(row.epoch) ~= epoch then return stale_vm(id, row) end
   if not in_force(K_host(to_id), incarnation) then return {'STALE_INCARNATION', 'host_id', to_id, 'incarnation', incarnation} end
   hand_over(id, from_id, to_id, incarnation, epoch + 1, '')
+  redis.call('HSET', K_vm(id), 'ran_in', get(K_host(to_id), 'boot_id'))
 end
 return {'OK', redis.call('HGETALL', K_vm(id))}

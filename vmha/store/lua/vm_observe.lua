@@ -29,6 +29,9 @@ local function desired(o)
   return nil
 end
 
+-- Its last run was here, in this boot, as far as is known: a word of its end that fits no such run is of an older copy.
+local function ran_here(row) return (row.ran_in or '') == '' or row.ran_in == boot end
+
 local function left_by_migration(o) return o.reason == 'migrated' and (o.state == 'SHUTOFF' or o.state == 'ABSENT') end
 
 local function write(vm_id, row, changes)
@@ -88,7 +91,7 @@ local function hand_to_seen(o, row)
   local host = row.seen_on or ''
   if host == '' or row.seen_state == 'ABSENT' or not in_force(K_host(host), row.seen_incarnation) then return false end
   hand_over(o.id, me, host, row.seen_incarnation, num(row.epoch) + 1, '')
-  redis.call('HSET', K_vm(o.id), 'state', 'RUNNING', 'state_reason', '')
+  redis.call('HSET', K_vm(o.id), 'state', 'RUNNING', 'state_reason', '', 'ran_in', get(K_host(host), 'boot_id'))
   note(moved, o.id)
   return true
 end
@@ -121,7 +124,7 @@ local function from_owner(o, row)
   -- A start under an evacuation's claim was not seen yet: "gone" may be an older copy's end, told late.
   local late = row.claim_open == '1' and num(o.epoch) < num(row.epoch)
   if late and not executes(o) then return end
-  if o.state == 'ABSENT' and o.reason == 'undefined' then return forget(o) end
+  if o.state == 'ABSENT' and o.reason == 'undefined' and (row.desired_state == 'SHUTOFF' or ran_here(row)) then return forget(o) end
   -- Shut off without a word: the host has booted since, and what it had is where it was seen running.
   local unexplained = (o.state == 'ABSENT' or (o.state == 'SHUTOFF' and row.seen_state == 'RUNNING')) and
     (o.reason == '' or o.reason == 'unknown')
