@@ -206,7 +206,7 @@ class DrainOperations(Operations):
         entry = operation.entry
         vm, target = await self._vm(entry.vm_id), await self._host(entry.target_host_id, max_age_s=HOST_AGE_S)
         source = await self._host(self._evacuation.host_id, max_age_s=HOST_AGE_S)
-        if vm is not None and vm.owner_host_id == entry.target_host_id and not vm.claim_id:
+        if vm is not None and vm.owner_host_id == entry.target_host_id and not vm.claim_id and vm.state in ACTIVE:
             return await self._moved(entry, vm.epoch)  # its agent has said so
         gone = self._gone(entry, vm)
         if gone is not None or vm is None:
