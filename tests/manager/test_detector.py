@@ -595,6 +595,22 @@ def test_a_mass_failure_is_held_and_goes_on_by_itself() -> None:
     assert all(w.alarms(host) == set() for host in dead)
 
 
+def test_hosts_that_return_one_after_the_other_are_not_confirmed_on_the_way() -> None:
+    """A switch comes back, and the first host that is heard brings the rest below the limit: they have time to be heard, too."""
+    w = World(12, timers=quick(cooldown_s=20.0), max_down_fraction=1 / 6)
+    dead = ["h00", "h04", "h08"]
+    w.kill(*dead)
+    w.run(300)
+
+    for host in dead:
+        w.revive(host)
+        w.run(w.config.timers.stream_stale_s / 4)
+    w.run(60)
+
+    assert not w.of(fx.ConfirmDown)
+    assert all((w.state(host), w.alarms(host)) == (H.HEALTHY, set()) for host in dead)
+
+
 def test_in_a_small_cluster_the_second_loss_waits_for_the_first_to_be_settled() -> None:
     """Three hosts: one at a time. The evacuated one leaves N and the watchers, so the second can be confirmed after it."""
     w = World(3, timers=quick(cooldown_s=20.0))

@@ -58,6 +58,8 @@ class Suspicion:
     confirm_asked_at: float | None = None
     fence_decides: bool = False
     """Too few credible reporters: only a fence that reads "off" can prove it."""
+    held_at: float | None = None
+    """When too many hosts were silent last, and it was held with them."""
 
 
 @dataclass(slots=True)

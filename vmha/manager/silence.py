@@ -130,16 +130,24 @@ def _confirm(cluster: ClusterView, host: HostView, suspicion: Suspicion, evidenc
     down, members = cluster.silent(now), cluster.members()
     host.held = cluster.guard.held(down, members, now)
     if host.held == "MASS_FAILURE_HELD":
+        suspicion.held_at = now
         text = f"{down} hosts are silent at once; at most {cluster.guard.limit(members)} are recovered at a time"
         return incidents.raise_alarm(host, "MASS_FAILURE_HELD", text)
     if not host.held and (short := _short_of_contact(cluster, host, now)):
-        host.held = "NOT_IN_CONTACT"
+        host.held, suspicion.held_at = "NOT_IN_CONTACT", now
         return incidents.raise_alarm(host, "MASS_FAILURE_HELD", short)
+    if not host.held and _others_return(cluster, suspicion, now):
+        host.held = "MASS_FAILURE_HELD"
     if host.held:
         return []
     suspicion.confirm_asked_at, suspicion.evidence = now, evidence
     done = incidents.clear_alarms(host, "MASS_FAILURE_HELD")
     return [*done, fx.ConfirmDown(host_id=host.host_id, boot_id=host.boot_id, evidence=evidence)]
+
+
+def _others_return(cluster: ClusterView, suspicion: Suspicion, now: float) -> bool:
+    """Whether it was held with many until a moment ago: what brought one of them back may bring this one, and is waited for."""
+    return suspicion.held_at is not None and now < suspicion.held_at + cluster.config.timers.stream_stale_s
 
 
 def _short_of_contact(cluster: ClusterView, host: HostView, now: float) -> str:
