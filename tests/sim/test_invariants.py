@@ -70,6 +70,13 @@ CASES = {
     "a proof without its rung": Case(
         breaks="start_after_proof", lines=[*DEAD, *STARTED], events=[PROVEN[0], state(13.0, "h1", "FENCED", "")]
     ),
+    "a VM that stays off in a cluster that is well": Case(
+        breaks="recovered",
+        lines=[line(5.0, Fact.ACT, "h1", cause="reboot"), line(5.0, Fact.HOST_DOWN, "h1", cause="reboot"),
+               line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "power"), line(9.0, Fact.HOST_UP, "h1")],
+        changes={"until": 300, "final": {"hosts": dict.fromkeys(("h1", "h2", "h3"), "HEALTHY"),
+                 "vms": {"vm1": {"host": "h1", "state": "shutoff", "outcome": "NONE", "reason": "NOT_STARTED_YET"}}}},
+    ),
     "a start elsewhere after a migration's target fenced itself": Case(
         breaks="start_after_proof",
         lines=[line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
@@ -301,6 +308,16 @@ PASSES: dict[str, Callable[[], Truth]] = {
          line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"), line(6.0, Fact.ACT, cause="store_down"),
          line(12.0, Fact.SELF_FENCED, "h2"), line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"),
          line(20.0, Fact.AGENT_UP, "h1"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")]
+    ),
+    "a cluster that nobody has disturbed for long is at rest": lambda: truth(
+        [line(5.0, Fact.ACT, "h2", cause="maintenance_on")], until=300,
+        final={"hosts": {"h1": "HEALTHY", "h2": "IN_MAINTENANCE", "h3": "HEALTHY"},
+               "vms": {"vm1": {"host": "h1", "state": "running", "outcome": "NONE", "reason": ""}}},
+    ),
+    "a VM that stays off while its evacuator is dead": lambda: truth(
+        [*DEAD, line(6.0, Fact.ACT, cause="evac_crash"), line(20.0, Fact.HOST_UP, "h1")], until=300,
+        final={"hosts": {"h1": "FENCING"},
+               "vms": {"vm1": {"host": "h1", "state": "shutoff", "outcome": "NONE", "reason": "FENCING"}}},
     ),
     "a returned host starts what was claimed for it": lambda: truth(
         [*DEAD, line(14.0, Fact.GUEST_CREATED, "h2", "vm1", "start"), line(15.0, Fact.GUEST_DROPPED, "h2", "vm1"),

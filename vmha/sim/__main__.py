@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--first", type=int, default=0, help="number of the first run")
     chaos.add_argument("--jobs", type=int, default=2, help="processes")
     chaos.add_argument("--mutant", default="", metavar="RULE", help="switch a rule off; see docs/safety.md")
+    chaos.add_argument("--heal", action="store_true", help="mend everything at the end of each run, and see the cluster recover")
     chaos.add_argument("--keep-going", action="store_true", help="collect violations instead of stopping at the first")
     chaos.add_argument("--no-shrink", action="store_true", help="write a scenario as it was found")
     chaos.add_argument("--out", type=Path, default=Path("chaos-found"), help="folder for scenarios that break an invariant")

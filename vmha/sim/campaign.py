@@ -17,23 +17,35 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from vmha.clock import SystemClock
 from vmha.errors import FieldViolation, InvalidField, VmhaError
-from vmha.sim import chaos, explain, mutants, scenario, shrink
+from vmha.sim import chaos, explain, mutants, recovery, scenario, shrink
 from vmha.sim.runner import Outcome, run
 
 RUN_LIMIT_S: Final = 180
 """Seconds of processor that one run may take before it counts as broken; the wall clock of a halted campaign says nothing."""
 SIMULATOR: Final = "simulator"
 """The `invariant` of a run that did not end as a run should."""
-Work: TypeAlias = tuple[int, int, str]
-"""A run to make: the campaign's seed, its number, the mutant."""
 
 
 class WorkerLost(VmhaError):
     """A process of a campaign was killed, for want of memory or by hand."""
+
+
+class Work(NamedTuple):
+    """A run to make."""
+
+    seed: int
+    number: int
+    mutant: str
+    heal: bool
+
+    def scenario(self) -> dict[str, Any]:
+        """As a file would have it."""
+        raw = chaos.generate(self.seed, self.number)
+        return recovery.healed(raw) if self.heal else raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +77,8 @@ def main(chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     began = clock.now()
     tally = Tally()
-    for finding in findings(chosen.seed, range(chosen.first, chosen.first + chosen.runs), chosen.jobs, chosen.mutant):
+    numbers = range(chosen.first, chosen.first + chosen.runs)
+    for finding in findings(chosen.seed, numbers, chosen.jobs, chosen.mutant, heal=chosen.heal):
         tally.add(finding)
         if finding.broken:
             _tell(f"run {finding.number} breaks {', '.join(dict.fromkeys(finding.broken))}\n{finding.story}")
@@ -78,13 +91,16 @@ def main(chosen: argparse.Namespace) -> int:
     return tally.broken
 
 
-def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "") -> Iterator[Finding]:
+def findings(seed: int, numbers: Sequence[int], jobs: int, mutant: str = "", *, heal: bool = False) -> Iterator[Finding]:
     """What the runs of a campaign show, in the order of their numbers.
+
+    Args:
+        heal: Each ends with everything mended, and time to recover.
 
     Raises:
         WorkerLost: A process of the campaign was killed.
     """
-    work = [(seed, number, mutant) for number in numbers]
+    work = [Work(seed, number, mutant, heal) for number in numbers]
     yield from map(_one, work) if jobs == 1 else _spread(work, jobs)
 
 
@@ -104,10 +120,10 @@ def _spread(work: Sequence[Work], jobs: int) -> Iterator[Finding]:
             theirs.close()  # so that ours ends with the process
             busy.append(ours)
             ours.send(next(todo))
-        for _, number, _ in work:
-            while number not in done:
+        for each in work:
+            while each.number not in done:
                 _collect(busy, todo, done)
-            yield done.pop(number)
+            yield done.pop(each.number)
     except (EOFError, ConnectionError):
         raise WorkerLost("INTERNAL_ERROR", "a process of the campaign was killed; what it had begun is not told") from None
     finally:
@@ -137,8 +153,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _one(work: Work) -> Finding:
-    seed, number, mutant = work
-    return attempt(chaos.generate(seed, number), number, mutant)
+    return attempt(work.scenario(), work.number, work.mutant)
 
 
 def attempt(raw: Mapping[str, Any], number: int = 0, mutant: str = "") -> Finding:
@@ -182,7 +197,7 @@ def _limit(seconds: int) -> Iterator[None]:
 
 def _write(chosen: argparse.Namespace, finding: Finding) -> None:
     """Writes the scenario, shrunk unless told otherwise, and the account of its run."""
-    raw = chaos.generate(chosen.seed, finding.number)
+    raw = Work(chosen.seed, finding.number, chosen.mutant, chosen.heal).scenario()
     first = finding.broken[0]
 
     def breaks(candidate: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from vmha.model import HostState
-from vmha.sim import placement_rules
+from vmha.sim import placement_rules, recovery
 from vmha.sim.history import Fact, Line
 from vmha.sim.result import Interval
 from vmha.sim.truth import Truth, Violation, covers
@@ -384,6 +384,7 @@ INVARIANTS: Final[Mapping[str, Invariant]] = {
         placement_rules.no_target_overloaded,
         placement_rules.hard_rules_kept,
         placement_rules.soft_rules_kept_where_possible,
+        recovery.recovered,
         unhandled,
     )
 }
