@@ -146,6 +146,15 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     assert texts[0].endswith(b"}\n")
 
 
+def test_a_campaign_that_ends_says_nothing_but_its_figures() -> None:
+    """The process that has no more work ends first, in silence."""
+    command = [sys.executable, "-m", "vmha.sim", "chaos", "--runs", "4", "--jobs", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=True)
+
+    assert done.stderr == ""
+    assert done.stdout.startswith("seed")
+
+
 def test_a_campaign_whose_process_dies_while_the_next_is_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same at the worst moment, where the standard library's pools end in an error of their own or in none."""
     begun: list[SpawnProcess] = []

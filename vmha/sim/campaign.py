@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -148,8 +148,9 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)  # a run makes little garbage that is cyclic
-    while True:
-        pipe.send(_one(pipe.recv()))
+    with suppress(EOFError):  # there is no more
+        while True:
+            pipe.send(_one(pipe.recv()))
 
 
 def _one(work: Work) -> Finding:
