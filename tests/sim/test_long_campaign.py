@@ -19,6 +19,8 @@ RUNS: Final = int(os.environ.get("VMHA_CHAOS_RUNS", "50000"))
 FIRST_SEED: Final = 2
 """Seed 1 is the one that everybody runs."""
 RUNS_OF_SEED: Final = 5_000
+HEALED_SEED: Final = 12
+HEALED_RUNS: Final = 2_000
 PART: Final = 1_000
 PART_LIMIT_S: Final = 5_400
 """A core does a run in a second, more or less."""
@@ -36,7 +38,19 @@ def _parts() -> list[object]:
 @pytest.mark.parametrize(("seed", "first", "runs"), _parts())
 def test_random_scenarios_break_nothing(tmp_path: Path, seed: int, first: int, runs: int) -> None:
     """No invariant breaks in any of the runs; what breaks is shrunk, and shown with the command that repeats it."""
-    command = ["-m", "vmha.sim", "chaos", "--seed", str(seed), "--first", str(first), "--runs", str(runs)]
+    _hold_campaign(tmp_path, seed, first, runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PART_LIMIT_S + 60)
+@pytest.mark.parametrize("first", range(0, min(RUNS, HEALED_RUNS), PART), ids=lambda first: f"seed_{HEALED_SEED}_from_{first}")
+def test_a_cluster_that_is_mended_recovers(tmp_path: Path, first: int) -> None:
+    """Every fault of a run is ended, and the cluster left alone: every host is in service then, and what must run runs."""
+    _hold_campaign(tmp_path, HEALED_SEED, first, min(PART, RUNS - first), "--heal")
+
+
+def _hold_campaign(tmp_path: Path, seed: int, first: int, runs: int, *flags: str) -> None:
+    command = ["-m", "vmha.sim", "chaos", "--seed", str(seed), "--first", str(first), "--runs", str(runs), *flags]
     done = subprocess.run(
         [sys.executable, *command, "--keep-going", "--out", str(tmp_path)],
         capture_output=True,
