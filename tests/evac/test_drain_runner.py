@@ -47,13 +47,19 @@ async def on_its_way(world: World, number: int = 1) -> None:
             await asyncio.sleep(0.01)
 
 
-async def down_on_its_way(world: World) -> FakeHypervisor:
-    """h1 loses power while vm1 is being sent; returns its libvirt, which cannot be reached yet."""
-    await furnish(world, seen(1))
+async def sending(world: World) -> tuple[FakeHypervisor, str]:
+    """A drain of h1 is sending vm1, and will be for long; returns its host's libvirt, and where it goes."""
     source = world.fake("h1")
     source.migrate_s = FAR
     world.supervisor().ensure(await order(world))
     await on_its_way(world)
+    return source, (await world.store.vms.get(C, vm_uuid(1))).moving_to
+
+
+async def down_on_its_way(world: World) -> FakeHypervisor:
+    """h1 loses power while vm1 is being sent; returns its libvirt, which cannot be reached yet."""
+    await furnish(world, seen(1))
+    source, _ = await sending(world)
     source.unreachable = True
     source.leaving[vm_uuid(1)].cancel()
     source.domains[vm_uuid(1)] = VmState.SHUTOFF
@@ -197,9 +203,7 @@ async def test_s14_an_answer_that_was_lost_is_looked_for(world: World) -> None:
 async def test_s14_a_cancel_leaves_everything_where_it_is(world: World) -> None:
     """What was on its way stays on its host; the host is back in service, for it was before."""
     await furnish(world, seen(1), seen(2))
-    world.fake("h1").migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
+    await sending(world)
 
     back = await world.store.hosts.undrain(C, "h1", None)
     record = await world.ended(D)
@@ -313,11 +317,8 @@ async def test_s27_a_host_of_a_drain_is_no_target_of_another(world: World) -> No
 async def dies_in_the_middle(world: World) -> EvacuationRecord:
     """h1 is proven dead while vm1 is on its way to a target whose agent has not said a word."""
     await furnish(world, seen(1))
-    world.fake("h1").migrate_s = FAR
-    drain = world.supervisor()
-    drain.ensure(await order(world))
-    await on_its_way(world)
-    world.fake("h1").unreachable = True
+    source, _ = await sending(world)
+    source.unreachable = True
     return await world.order(await world.fail("h1"))
 
 
@@ -419,10 +420,7 @@ async def test_r22_a_target_that_is_proven_dead_frees_the_vm(world: World) -> No
 async def test_r22_a_host_that_reboots_in_the_middle_runs_it_again_and_is_drained_on(world: World) -> None:
     """It was not told to start a VM that may have arrived elsewhere; the drain looks, starts it at home, and sends it again."""
     await furnish(world, seen(1))
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
+    source, _ = await sending(world)
     source.leaving[vm_uuid(1)].cancel()
     source.unreachable = True
     await world.store.hosts.set_state(C, "h1", HostState.SUSPECT, "", "")
@@ -443,11 +441,7 @@ async def test_r22_a_host_that_reboots_in_the_middle_runs_it_again_and_is_draine
 async def goes_down_after_it_arrived(world: World) -> str:
     """vm1 had left h1 and is off at its target before the drain has heard of either; returns where."""
     await furnish(world, seen(1))
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
-    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source, target = await sending(world)
     source.unreachable = world.fake(target).unreachable = True
     source.leaving[vm_uuid(1)].cancel()
     await until(lambda: vm_uuid(1) not in source.leaving)
@@ -457,15 +451,10 @@ async def goes_down_after_it_arrived(world: World) -> str:
     return target
 
 
-async def looked_at(world: World, target: str) -> None:
-    world.fake("h1").unreachable = world.fake(target).unreachable = False
-    await asyncio.sleep(0.3)
-
-
 async def test_r22_a_vm_that_arrived_and_went_down_at_once_is_its_target_s(world: World) -> None:
     """Its definition is there alone, so it had arrived: its new host's agent is told what it owns when it registers again."""
     target = await goes_down_after_it_arrived(world)
-    await looked_at(world, target)
+    world.fake("h1").unreachable = world.fake(target).unreachable = False
 
     record = await world.ended(D)
 
@@ -478,7 +467,8 @@ async def test_r22_a_vm_that_went_down_at_a_target_that_came_back_without_it_sta
     """The target registered while nobody knew that it has the VM, and was told to start nothing; its own host saw it leave."""
     target = await goes_down_after_it_arrived(world)
     world.agent.incarnations[target] = await register(world.store, C, target, "boot-again")
-    await looked_at(world, target)
+    world.fake("h1").unreachable = world.fake(target).unreachable = False
+    await asyncio.sleep(0.3)  # it is looked at several times
     assert world.fake("h1").started == []
 
     await world.vms(seen(1, state=VmState.ABSENT, reason="migrated"))
@@ -494,11 +484,7 @@ async def test_r22_a_vm_that_went_down_at_a_target_that_came_back_without_it_sta
 async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world: World) -> None:
     """Nobody is left who could have the VM: it is started at home, and drained on to the third host."""
     await furnish(world, seen(1))
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
-    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source, target = await sending(world)
     source.leaving[vm_uuid(1)].cancel()
     world.fake(target).unreachable = True
     source.domains[vm_uuid(1)] = VmState.SHUTOFF
@@ -516,11 +502,7 @@ async def test_r22_a_source_that_rebooted_and_a_target_that_is_proven_dead(world
 
 async def reboots_while_its_target_has_it_paused(world: World, *, incoming: bool) -> str:
     """h1 reboots while vm1 is on its way, or has just arrived; returns where."""
-    source = world.fake("h1")
-    source.migrate_s = FAR
-    world.supervisor().ensure(await order(world))
-    await on_its_way(world)
-    target = (await world.store.vms.get(C, vm_uuid(1))).moving_to
+    source, target = await sending(world)
     source.unreachable = True
     source.leaving[vm_uuid(1)].cancel()
     await until(lambda: vm_uuid(1) not in source.leaving)

@@ -355,7 +355,7 @@ def _stopped(truth: Truth, vm: str) -> bool:
     lost_power = any(before is not None and line.host == before.host for line in truth.facts(Fact.HOST_DOWN))
     if lost_power and any(truth.facts(Fact.STORE_LOST)):
         return True
-    return any(line.vm == vm for line in truth.acts("vm_pause", "vm_stop", "vm_delete", "vm_ha")) or not truth.scenario.vm(vm).ha
+    return truth.is_left_to_people(vm)
 
 
 def unhandled(truth: Truth) -> Iterator[Violation]:

@@ -22,6 +22,12 @@ _ENDS_OF_HOST: Final = ("boot", "agent_start", "exporter_start", "hypervisor_res
 _SETTLED: Final = frozenset({"SELF_FENCED", "VM_SHUTOFF", "VM_PAUSED", "VM_NOT_PROTECTED", "TAKEN_OVER"})
 """Reasons that stand until somebody acts, other than those of a FAILED VM."""
 
+_UNDONE_BY: Final = {
+    "evac_crash": "evac_start", "exporter_stop": "exporter_start", "fence_fail": "fence_heal", "ha_disable": "ha_enable",
+    "goodbye": "boot",
+}  # fmt: skip
+"""Acts that no host's contact shows, each with the one that ends it."""
+
 
 def healed(raw: Mapping[str, Any]) -> Raw:
     """The scenario with everything mended at its end, and time to recover."""
@@ -47,8 +53,7 @@ def recovered(truth: Truth) -> Iterator[Violation]:
             yield Violation(t=until, invariant="recovered", message=text, facts={"host": host, "state": state})
     for vm in truth.scenario.vms:
         final = truth.final.get("vms", {}).get(vm.id, {})
-        touched = any(line.vm == vm.id for line in truth.acts("vm_pause", "vm_stop", "vm_delete", "vm_ha"))
-        if final.get("state") == "running" or vm.state != "running" or not vm.ha or touched:
+        if final.get("state") == "running" or vm.state != "running" or truth.is_left_to_people(vm.id):
             continue
         if final.get("outcome") != VmOutcome.FAILED.value and final.get("reason") not in _SETTLED:
             text = (
@@ -65,17 +70,8 @@ def _kept_out(truth: Truth, host: str) -> bool:
 
 def _unwell(truth: Truth) -> bool:
     """Whether something stands that no host's contact shows, or the store has lost what was running: then people decide."""
-    undo = {
-        "evac_crash": "evac_start", "exporter_stop": "exporter_start", "fence_fail": "fence_heal", "ha_disable": "ha_enable",
-        "goodbye": "boot",
-    }  # fmt: skip
-    said = {**undo, **{end: end for end in undo.values()}}
-    last: dict[tuple[str, str], str] = {}
-    for line in truth.acts(*said, "fail_starts", "fail_migrations", "store_flush"):
-        if line.cause == "store_flush" or (line.cause.startswith("fail_") and line.detail.get("count")):
-            last[line.cause, line.host] = line.cause
-        elif line.cause.startswith("fail_"):
-            last.pop((line.cause, line.host), None)
-        else:
-            last[said[line.cause], line.host] = line.cause
-    return any(cause not in undo.values() for cause in last.values())
+    standing: set[tuple[str, str]] = set()
+    for line in truth.acts(*_UNDONE_BY, *_UNDONE_BY.values(), "fail_starts", "fail_migrations", "store_flush"):
+        stands = line.cause in _UNDONE_BY or line.cause == "store_flush" or bool(line.detail.get("count"))
+        (standing.add if stands else standing.discard)((_UNDONE_BY.get(line.cause, line.cause), line.host))
+    return bool(standing)

@@ -88,6 +88,12 @@ class Truth:
         said = [line.detail.get("ha") for line in self.acts("vm_ha") if line.vm == vm and line.t <= at]
         return bool(said[-1]) if said else self.scenario.vm(vm).ha
 
+    def is_left_to_people(self, vm: str) -> bool:
+        """Whether it may be off without more ado: somebody has paused, stopped or deleted it, or it was never to be protected."""
+        return (
+            any(line.vm == vm for line in self.acts("vm_pause", "vm_stop", "vm_delete", "vm_ha")) or not self.scenario.vm(vm).ha
+        )
+
     @cached_property
     def contact(self) -> Mapping[str, Contact]:
         """For each host, when it was in undisturbed contact with a leader."""

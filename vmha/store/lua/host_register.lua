@@ -23,14 +23,13 @@ for _, vm_id in ipairs(redis.call('SMEMBERS', K_host_vms(id))) do
   local vm = K_vm(vm_id)
   if not repeated then
     -- Off since its host was cut off while the store was lost: nobody starts it, and it says so until it runs.
-    local waits = get(vm, 'reason') == 'SELF_FENCED' and get(vm, 'desired_state') == 'SHUTOFF'
-    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0',
-      'reason', waits and 'SELF_FENCED' or '')
+    local row = redis.call('HMGET', vm, 'reason', 'desired_state', 'epoch', 'seen_on', 'moving_to', 'withheld')
+    local waits = row[1] == 'SELF_FENCED' and row[2] == 'SHUTOFF'
     -- It is not told to start what another host may have (R22), until nobody else can have it.
-    local withheld = seen_by(vm_id, id) ~= '' or going_to(vm_id, id) ~= ''
-    redis.call('HSET', vm, 'withheld', withheld and '1' or '0')
-    redis.call(withheld and 'SADD' or 'SREM', K_withheld(), vm_id)
-    redis.call('HSET', vm, 'epoch', int(num(get(vm, 'epoch')) + 1))
+    local withheld = ((row[4] or '') ~= '' and seen_by(vm_id, id) ~= '') or ((row[5] or '') ~= '' and going_to(vm_id, id) ~= '')
+    if withheld or row[6] == '1' then redis.call(withheld and 'SADD' or 'SREM', K_withheld(), vm_id) end
+    redis.call('HSET', vm, 'owner_incarnation', incarnation, 'claim_id', '', 'claim_open', '0', 'epoch', int(num(row[3]) + 1),
+      'reason', waits and 'SELF_FENCED' or '', 'withheld', withheld and '1' or '0')
   end
   owned[#owned + 1] = {vm_id, redis.call('HGETALL', vm)}
 end
