@@ -209,3 +209,32 @@ def test_a_stopped_process_does_not_hold_what_it_held(plant: Plant) -> None:
     assert not mandate.holds()
     plant.loop.run_for(LEASE_S / 3 + 0.1)
     assert not plant.offices[0].open
+
+
+def test_who_asks_while_the_office_begins_is_answered_when_it_has(plant: Plant) -> None:
+    """The lease is won before the office can begin: whoever followed it waits for that, and no longer."""
+    plant.offices[0].takes_s = 0.4
+    plant.loop.create_task(plant.leases[0].start())
+    plant.loop.run_for(0.1)
+    asked = plant.loop.create_task(plant.leases[0].taken_up(2.0))
+    plant.loop.run_for(0.2)
+    assert plant.leases[0].held
+    assert not asked.done()
+    plant.loop.run_for(0.2)
+
+    assert asked.result()
+
+
+def test_who_asks_for_an_office_that_does_not_begin_waits_a_bounded_time(plant: Plant) -> None:
+    """It takes too long, the lease goes, or there is none: the answer is no, at the latest when the caller has had enough."""
+    plant.offices[0].takes_s = 2.0
+    plant.loop.create_task(plant.leases[0].start())
+    plant.loop.run_for(0.1)
+    short, long = (plant.loop.create_task(plant.leases[0].taken_up(within_s)) for within_s in (0.5, 60.0))
+    plant.loop.run_for(0.6)
+    assert (short.result(), long.done()) == (False, False)
+    plant.loop.create_task(plant.leases[0].resign())
+    plant.loop.run_for(0.1)
+
+    assert not long.result()
+    assert not plant.loop.run_until(plant.leases[1].taken_up(60.0))

@@ -119,7 +119,7 @@ class Discovery:
             await self.refresh(cluster_id)
             seat = self.seat_of(hello.host_id)
             seat.lost(message)
-        loop = seat.led()
+        loop = await seat.led()
         return loop.desk.open(hello), loop.desk
 
     async def led(self, cluster_id: str) -> ClusterLoop:
@@ -135,7 +135,7 @@ class Discovery:
         seat = self._seats.get(cluster_id)
         if seat is None:
             raise NotFound("CLUSTER_UNKNOWN", f"There is no cluster {cluster_id}.", {"cluster_id": cluster_id})
-        return seat.led()
+        return await seat.led()
 
     async def refresh_all(self) -> None:
         """Look at everything now.

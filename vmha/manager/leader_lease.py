@@ -6,6 +6,7 @@ The clock decides alone whether the mandate holds; tasks and timers only see to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -103,6 +104,7 @@ class LeaderLease:
         self._mandate: _Held | None = None
         self._served: _Held | None = None
         self._changed, self._answered = asyncio.Event(), asyncio.Event()
+        self._turned = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -147,6 +149,21 @@ class LeaderLease:
             candidate = self._candidate
             return LeaderRecord(term=self._core.term, manager_id=candidate.manager_id, address=candidate.address)
         return self._others
+
+    async def taken_up(self, within_s: float) -> bool:
+        """Whether the office has begun under the lease that is held; waits while it is about to, at most `within_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.held and not self._in_office():
+                    await self._turned.wait()
+        return self._in_office()
+
+    def _in_office(self) -> bool:
+        return self._served is not None and self._served.holds()
+
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = asyncio.Event()
 
     async def resign(self) -> None:
         """Lead no more, so that another may begin at once. What the office holds open stays open until `close`."""
@@ -199,6 +216,7 @@ class LeaderLease:
                 metrics.LEADS.labels(self._cluster_id).set(0)
                 _log.warning("leads no more", cluster_id=self._cluster_id, term=effect.term)
                 self._changed.set()
+                self._turn()
         self._arm()
 
     def _arm(self) -> None:
@@ -266,6 +284,7 @@ class LeaderLease:
             if self._served is None and self._core.standing is Standing.LOST:
                 self._feed(LeadEnded())
             self._answered.set()
+            self._turn()
 
     async def _begin(self, mandate: _Held) -> None:
         try:

@@ -15,12 +15,14 @@ from vmha.manager.mandate import Mandate
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.refusals import not_leader
-from vmha.store.leaders import Candidate, LeaderView
+from vmha.store.leaders import Candidate, LeaderRecord, LeaderView
 from vmha.store.records import ClusterSnapshot
 from vmha.v1 import manager_service_pb2 as ms
 
 INSIST_LEASES: Final = 2.0
 """So many leases after a cluster was lost its last leader counts as gone, too."""
+TAKEN_UP_WITHIN_S: Final = 2.0
+"""How long a caller waits for a lead that begins: less than agents wait for their welcome, and clients for an answer."""
 OLDER: Final = "The store came back with an older state."
 
 _log = structlog.get_logger("vmha.manager")
@@ -153,15 +155,16 @@ class Seat:
 
     # What agents ask
 
-    def led(self) -> ClusterLoop:
-        """The loop.
+    async def led(self) -> ClusterLoop:
+        """The loop. Waits while a lead that was won is taken up: who followed it here would only be sent here again.
 
         Raises:
             PreconditionFailed: NOT_LEADER, with the leader's address where it is known.
         """
-        if self.loop is None or not self.loop.leading():
-            raise not_leader(self.cluster_id, self.lease.leader)
-        return self.loop
+        taken_up = await self.lease.taken_up(TAKEN_UP_WITHIN_S)
+        if self.loop is not None and self.loop.leading():
+            return self.loop
+        raise not_leader(self.cluster_id, LeaderRecord() if self.lease.held and not taken_up else self.lease.leader)
 
     def assignment(self, host_id: str) -> ms.SessionAssignment:
         """A host's peers: of the leader's round, or, at a follower, of one as good.
