@@ -94,9 +94,21 @@ class Agent:
         )
 
     async def send(self, **payload: Any) -> None:
+        """One message. Where the stream ends under it, `error` tells what the manager said.
+
+        Raises:
+            grpc.aio.AioRpcError: The call has ended with an error before.
+            asyncio.InvalidStateError: It has ended without one.
+        """
+        message = ms.ReportHealthRequest(**payload).SerializeToString()
         # A test and its beating task both send, and grpc.aio takes one write at a time.
         async with self._writing:
-            await self._call.write(ms.ReportHealthRequest(**payload))
+            await self._call.wait_for_connection()
+            if self._call.done():
+                raise asyncio.InvalidStateError("the call has ended")
+            # Not `write`: it puts an error of its own in the place of the manager's status when the stream ends under it.
+            with contextlib.suppress(grpc.aio.InternalError):
+                await self._call._cython_call.send_serialized_message(message)
 
     async def next(self, kind: str, where: Callable[[Any], bool] = lambda _: True) -> ms.ReportHealthResponse:
         """The first message of a kind that was not taken yet."""
