@@ -183,6 +183,7 @@ class LeaderLease:
         """Stop at once; a lease that is held runs out by itself."""
         self._feed(Resigned())
         self._closed = True
+        self._answered.set()  # whoever waits in `start`
         if self._timer is not None:
             self._timer.cancel()
         tasks = [task for task in (self._asking, self._serving) if task is not None]
