@@ -56,6 +56,7 @@ def test_a_bound_that_is_reached_is_the_best_there_is(first: int) -> None:
                     break  # fewer of this one leave more room for those below
 
 
+@pytest.mark.timeout(300)
 def test_bounds_end_the_search_of_most_clusters_in_which_not_all_fit() -> None:
     """What the bound is for: of clusters without room for everybody most have a plan that reaches it."""
     reached = lacking = 0

@@ -220,9 +220,11 @@ def test_who_asks_while_the_office_begins_is_answered_when_it_has(plant: Plant) 
     plant.loop.run_for(0.2)
     assert plant.leases[0].held
     assert not asked.done()
+    assert plant.leases[0].leader.address == ""  # it sends nobody to itself before it can take them
     plant.loop.run_for(0.2)
 
     assert asked.result()
+    assert plant.leases[0].leader.manager_id == "m0"
 
 
 def test_who_asks_for_an_office_that_does_not_begin_waits_a_bounded_time(plant: Plant) -> None:
@@ -238,3 +240,16 @@ def test_who_asks_for_an_office_that_does_not_begin_waits_a_bounded_time(plant: 
 
     assert not long.result()
     assert not plant.loop.run_until(plant.leases[1].taken_up(60.0))
+
+
+def test_who_waits_for_the_start_is_let_go_by_the_end(plant: Plant) -> None:
+    """A lease that is closed before its office has begun never begins one: `start` returns."""
+    plant.offices[0].takes_s = 60.0
+    started = plant.loop.create_task(plant.leases[0].start())
+    plant.loop.run_for(0.1)
+    assert not started.done()
+    plant.loop.run_until(plant.leases[0].close())
+    plant.loop.run_for(0.1)
+
+    assert started.done()
+    assert not plant.offices[0].begun

@@ -144,8 +144,8 @@ class LeaderLease:
 
     @property
     def leader(self) -> LeaderRecord:
-        """Who leads, as far as this replica knows; nobody, while it does not."""
-        if self.held:
+        """Who leads, as far as this replica knows; nobody, while it does not, or while it takes up the lead itself."""
+        if self._in_office():
             candidate = self._candidate
             return LeaderRecord(term=self._core.term, manager_id=candidate.manager_id, address=candidate.address)
         return self._others
@@ -162,6 +162,7 @@ class LeaderLease:
         return self._served is not None and self._served.holds()
 
     def _turn(self) -> None:
+        # Those who wait look again; an event that stays set would have them look without end.
         self._turned.set()
         self._turned = asyncio.Event()
 
@@ -285,7 +286,6 @@ class LeaderLease:
             if self._served is None and self._core.standing is Standing.LOST:
                 self._feed(LeadEnded())
             self._answered.set()
-            self._turn()
 
     async def _begin(self, mandate: _Held) -> None:
         try:
@@ -300,6 +300,7 @@ class LeaderLease:
             self._feed(LeadFailed())
         else:
             self._served = mandate
+            self._turn()
 
     async def _end(self) -> None:
         try:

@@ -15,7 +15,7 @@ from vmha.manager.mandate import Mandate
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.parts import Parts
 from vmha.manager.refusals import not_leader
-from vmha.store.leaders import Candidate, LeaderRecord, LeaderView
+from vmha.store.leaders import Candidate, LeaderView
 from vmha.store.records import ClusterSnapshot
 from vmha.v1 import manager_service_pb2 as ms
 
@@ -161,10 +161,9 @@ class Seat:
         Raises:
             PreconditionFailed: NOT_LEADER, with the leader's address where it is known.
         """
-        taken_up = await self.lease.taken_up(TAKEN_UP_WITHIN_S)
-        if self.loop is not None and self.loop.leading():
-            return self.loop
-        raise not_leader(self.cluster_id, LeaderRecord() if self.lease.held and not taken_up else self.lease.leader)
+        if not await self.lease.taken_up(TAKEN_UP_WITHIN_S) or self.loop is None:
+            raise not_leader(self.cluster_id, self.lease.leader)
+        return self.loop
 
     def assignment(self, host_id: str) -> ms.SessionAssignment:
         """A host's peers: of the leader's round, or, at a follower, of one as good.
