@@ -83,6 +83,12 @@ CASES = {
                line(6.0, Fact.ACT, cause="store_down"), line(12.0, Fact.SELF_FENCED, "h2"),
                line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"), line(20.0, Fact.GUEST_RUNS, "h3", "vm1", "start")],
     ),
+    "a start elsewhere after a migration's target was told to give it up": Case(
+        breaks="start_after_proof",
+        lines=[line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+               line(6.0, Fact.ACT, cause="isolate", hosts=("h2",), plane="all"),
+               line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "agent"), line(20.0, Fact.GUEST_RUNS, "h3", "vm1", "start")],
+    ),
     "a start at home after a migration's target lost power": Case(
         breaks="start_after_proof",
         lines=[line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
@@ -301,6 +307,11 @@ PASSES: dict[str, Callable[[], Truth]] = {
         [line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
          line(6.0, Fact.ACT, "h2", cause="reboot"), line(6.0, Fact.HOST_DOWN, "h2", cause="reboot"),
          line(6.0, Fact.GUEST_ENDS, "h2", "vm1", "power"), line(9.0, Fact.HOST_UP, "h2"),
+         line(20.0, Fact.GUEST_RUNS, "h1", "vm1", "start")]
+    ),
+    "a drain's VM starts at home after its target was told to give it up": lambda: truth(
+        [line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+         line(6.0, Fact.ACT, cause="isolate", hosts=("h2",), plane="all"), line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "agent"),
          line(20.0, Fact.GUEST_RUNS, "h1", "vm1", "start")]
     ),
     "a returned host starts what it had sent to one that fenced itself": lambda: truth(
