@@ -346,6 +346,28 @@ async def test_r22_a_whole_inventory_takes_back_what_came_in_and_went(cluster: W
     assert (await cluster.store.vms.get(CLUSTER, vm_id(1))).seen_on == ""
 
 
+@pytest.mark.parametrize(("found", "goes"), [(vm_pb2.VM_STATE_RUNNING, False), (SHUTOFF, True)])
+async def test_r22_a_host_that_was_given_up_keeps_what_runs_there_for_a_drain(
+    cluster: World, found: vm_pb2.VmState, goes: bool
+) -> None:
+    """Whatever another owns must go from it, but a VM that a drain brings and that executes: nobody else may start that one."""
+    await _registered(cluster, "h1", [vm_report(1), vm_report(2)])
+    target = await _registered(cluster, "h2")
+    store, drain_id = cluster.store, "11111111-1111-4111-8111-111111111111"
+    await store.hosts.drain(CLUSTER, "h1", drain_id, False, None)
+    assert await store.evacuations.acquire(CLUSTER, drain_id, "runner", 30.0)
+    vm = await store.vms.get(CLUSTER, vm_id(1))
+    await store.vm_locks.take(CLUSTER, drain_id, "runner", vm, 30.0, "h2", target.incarnation)
+    await target.vanish()
+    # To the manager like a host that was given up: what it has is not of the registration before.
+    back = cluster.agent("h2", boot_id="boot-h2-2")
+    await back.connect()
+
+    update = await back.register([vm_report(1, found), vm_report(2)])
+
+    assert sorted(gone.vm_id for gone in update.releases) == [vm_id(1), vm_id(2)][not goes :]
+
+
 async def test_r22_a_host_that_rebooted_in_a_migration_is_told_to_start_the_vm_when_nobody_else_has_it(cluster: World) -> None:
     """Registering starts nothing that another host may have; when that one has nothing of it any more its own host is told."""
     source = await _registered(cluster, "h1", [vm_report(1)])

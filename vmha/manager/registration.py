@@ -203,10 +203,12 @@ def _withdraw(session: Session, incarnation: int, reason: str) -> None:
 def _is_stale(session: Session, seen: Seen, record: VmRecord, *, completed: bool) -> bool:
     """Whether a VM of another owner must go from this host.
 
-    After a host was given up, or booted anew, whatever another owns is stale. In a boot that was never given up nothing can have
-    been evacuated: what executes there came by a live migration whose end was not reported yet, and must not be touched.
+    After a host was given up, or booted anew, whatever another owns is stale, but for what executes there because a drain brings
+    it (docs/decisions/022): it has not changed hands since, and nobody starts it before both hosts were looked at. In a boot that
+    was never given up nothing can have been evacuated: what executes there came by a live migration whose end was not reported
+    yet, and must not be touched.
     """
-    if completed and not session.same_boot:
+    if completed and not session.same_boot and record.moving_to != session.host_id:
         return True
     return seen.states.get(record.vm_id) not in EXECUTING
 
