@@ -17,6 +17,7 @@ SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 NAMES = sorted(folder.name for folder in SCENARIOS.iterdir() if folder.is_dir())
 
 
+@pytest.mark.timeout(300)  # twenty hosts on a slow machine
 @pytest.mark.parametrize("name", NAMES)
 def test_a_scenario_shows_what_it_promises(name: str) -> None:
     """The run gives what expected.json says, and breaks no invariant."""
