@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent_state import open_state, register
+from tests.support.agent_state import open_state, register, unmoved
 from tests.support.hypervisor import MemoryHypervisor
 from tests.support.storage import unshared
 from tests.support.waiting import until
@@ -47,7 +47,7 @@ def keeper(state: State) -> Keeper:
 async def guests(hypervisor: MemoryHypervisor) -> AsyncIterator[Guests]:
     """A table of guests that is kept, and was read once."""
     clock = SystemClock()
-    guests = Guests(hypervisor, unshared(), clock, Metrics(clock))
+    guests = Guests(hypervisor, unshared(), unmoved(), clock, Metrics(clock))
     async with running(guests.run()):
         await until(lambda: guests.table is not None)
         yield guests

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.agent.conftest import VM1, VM2, running
+from tests.support.agent_state import unmoved
 from tests.support.hypervisor import MemoryHypervisor, domain_xml
 from tests.support.storage import MemoryStorage, unshared
 from tests.support.waiting import until
 from vmha.agent import messages
+from vmha.agent.departures import Departures
 from vmha.agent.guests import Guest, Guests
 from vmha.agent.hypervisor import DomainChange
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
+from vmha.agent.state_file import MemoryFile
 from vmha.agent.storage_keeper import StorageKeeper
 from vmha.clock import SystemClock
 from vmha.domain_xml import parse_domain, with_claim
@@ -22,7 +25,7 @@ from vmha.model import VmState
 
 def make(hypervisor: MemoryHypervisor, *, interval_s: float = 127.0) -> Guests:
     clock = SystemClock()
-    return Guests(hypervisor, unshared(), clock, Metrics(clock), interval_s=interval_s)
+    return Guests(hypervisor, unshared(), unmoved(), clock, Metrics(clock), interval_s=interval_s)
 
 
 def known(guests: Guests, vm_id: str) -> Guest:
@@ -58,7 +61,7 @@ async def test_storage_and_what_was_added_live_are_in_what_is_reported(hyperviso
     hypervisor.live[VM1] = xml.replace("current='1'", "current='3'")
     storage = StorageKeeper(MemoryStorage(), "h1", ("/srv/shared",))
     clock = SystemClock()
-    guests = Guests(hypervisor, storage, clock, Metrics(clock))
+    guests = Guests(hypervisor, storage, unmoved(), clock, Metrics(clock))
     async with running(guests.run()):
         await until(lambda: guests.table is not None)
 
@@ -151,6 +154,36 @@ async def test_a_reason_that_comes_after_the_domain_was_found_gone_still_counts(
     await until(lambda: told == [frozenset({VM1})])
 
     assert known(guests, VM1).reason == reason
+
+
+async def test_r22_what_left_is_told_by_the_next_boots_agent(hypervisor: MemoryHypervisor, state: State) -> None:
+    """No manager was reached before the host lost power: whether its definition is gone or left behind, the VM has left."""
+    clock, file = SystemClock(), MemoryFile()
+    state.told({VM1: 4}, {})
+    for name, vm_id in (("one", VM1), ("two", VM2)):
+        hypervisor.user_defines(name, vm_id, running=True)
+    first = Guests(hypervisor, unshared(), Departures(file, state.epoch), clock, Metrics(clock))
+    async with running(first.run()):
+        await until(lambda: len(first.table or {}) == 2)
+        hypervisor.user_undefines(VM1, DomainChange.MIGRATED)
+        hypervisor.user_sets(VM2, VmState.SHUTOFF, "migrated", DomainChange.MIGRATED)
+        await until(lambda: all(vm_id.encode() in (file.content or b"") for vm_id in (VM1, VM2)))
+
+    hypervisor.user_sets(VM2, VmState.SHUTOFF, "unknown")
+    second = Guests(hypervisor, unshared(), Departures(file, state.epoch), clock, Metrics(clock))
+    async with running(second.run()):
+        await until(lambda: second.table is not None)
+        told = {
+            vm_id: (known(second, vm_id).name, known(second, vm_id).state, known(second, vm_id).reason) for vm_id in (VM1, VM2)
+        }
+        assert told == {VM1: ("one", VmState.ABSENT, "migrated"), VM2: ("two", VmState.SHUTOFF, "migrated")}
+
+        hypervisor.user_sets(VM2, VmState.PAUSED, "migration")
+        await until(lambda: known(second, VM2).state is VmState.PAUSED)
+        assert VM2 in second.departures.untold, "it is only on its way back"
+        hypervisor.user_sets(VM2, VmState.RUNNING)
+        await until(lambda: known(second, VM2).state is VmState.RUNNING)
+        assert second.departures.untold.keys() == {VM1}
 
 
 async def test_what_no_event_told_is_found_by_the_slow_round(hypervisor: MemoryHypervisor) -> None:

@@ -10,6 +10,7 @@ from lab import Lab, missing_for_a_lab
 from lab.host import Host
 from tests.agent.conftest import running
 from tests.agent.test_hypervisor_contract import Ear
+from tests.support.agent_state import unmoved
 from tests.support.storage import unshared
 from tests.support.waiting import until
 from vmha.agent.guests import Guests
@@ -108,7 +109,7 @@ async def test_a_libvirtd_that_stands_still_is_noticed_and_found_again(lab: Lab,
     """SIGSTOP: calls end in time, and nothing is known. SIGCONT: everything is read again, and events arrive."""
     clock = SystemClock()
     port = LibvirtPort(host.libvirt_uri, Metrics(clock), question_timeout_s=0.5)
-    guests = Guests(port, unshared(), clock, Metrics(clock))
+    guests = Guests(port, unshared(), unmoved(), clock, Metrics(clock))
     guest = lab.mkvm("vm3")
     async with running(guests.run()):
         await until(lambda: guests.table is not None)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support.agent_state import FAST, HandClock, agent_config, leased
+from tests.support.agent_state import FAST, HandClock, agent_config, leased, unmoved
 from tests.support.hypervisor import MemoryHypervisor
 from tests.support.storage import unshared
 from tests.support.waiting import until
@@ -42,7 +42,7 @@ class Host:
         state = State(MemoryFile(), MemoryFile(), host_id, "boot-1")
         state.joined("c1")
         self.keeper = Keeper(state, self.clock, self.metrics)
-        guests = Guests(MemoryHypervisor(), unshared(), self.clock, self.metrics)
+        guests = Guests(MemoryHypervisor(), unshared(), unmoved(), self.clock, self.metrics)
         copy = ClusterCopy(MemoryFile(), state)
         self.identity = Identity(
             state=state, clock=self.clock, metrics=self.metrics, keeper=self.keeper, guests=guests, copy=copy

@@ -16,6 +16,8 @@ from tests.support.manager_server import ScriptedManager, assignment
 from tests.support.waiting import until
 from vmha.agent import watchdog_app
 from vmha.agent.app import run
+from vmha.agent.departures import DEPARTURES_NAME
+from vmha.agent.hypervisor import DomainChange
 from vmha.agent.state import State
 from vmha.clock import SystemClock
 from vmha.config import AgentSettings
@@ -346,6 +348,22 @@ async def test_an_inventory_is_sent_on_request_and_after_each_new_session(agent:
     first.end(Aborted("SESSION_SUPERSEDED", "go away"))
     second = await manager.session(2)
     assert (await second.heard("inventory")).full
+
+
+async def test_r22_a_departure_is_on_disk_until_its_inventory_is_acknowledged(agent: Agent, manager: ScriptedManager) -> None:
+    """A manager that does not take inventories in has taken note of nothing; one that does ends the record."""
+    record = agent.folder / "disk" / DEPARTURES_NAME
+    await agent.start(manager.target)
+    session = await manager.session()
+    await session.heard("heartbeat")
+    manager.acks = False
+    agent.hypervisor.user_undefines(VM1, DomainChange.MIGRATED)
+    await until(lambda: any(vm.state_reason == "migrated" for part in session.all("inventory") for vm in part.vms))
+    await until(lambda: record.exists() and VM1 in record.read_text())
+
+    manager.acks = True
+    session.say(inventory_request=ms.InventoryRequest(reason="STORE_LOST"))
+    await until(lambda: not record.exists())
 
 
 async def test_what_is_not_acknowledged_is_sent_anew(

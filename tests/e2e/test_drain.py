@@ -11,6 +11,7 @@ import redis
 
 from lab.files import CLUSTER
 from tests.e2e.cluster import Cluster
+from vmha.agent.departures import DEPARTURES_NAME
 from vmha.store import keys
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -43,14 +44,17 @@ def where(cluster: Cluster) -> dict[str, list[str]]:
     return found
 
 
-def send_slowly(cluster: Cluster, name: str, source: str, target: str) -> subprocess.Popen[bytes]:
+def send(cluster: Cluster, name: str, source: str, target: str, *options: str) -> subprocess.Popen[bytes]:
     """A migration that somebody else begins, as a rebalancer would."""
     there = cluster.lab.host(target)
-    options = ["--live", "--p2p", "--persistent", "--undefinesource", "--unsafe", "--bandwidth", SLOW_MIB_S]
-    command = ["virsh", "-q", "-c", cluster.lab.host(source).libvirt_uri, "migrate", *options]
-    move = subprocess.Popen(
-        [*command, name, there.libvirt_uri, f"tcp://{there.address}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = ["virsh", "-q", "-c", cluster.lab.host(source).libvirt_uri, "migrate", "--live", "--p2p", "--persistent"]
+    command += ["--undefinesource", "--unsafe", *options, name, there.libvirt_uri, f"tcp://{there.address}"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def send_slowly(cluster: Cluster, name: str, source: str, target: str) -> subprocess.Popen[bytes]:
+    """The same, and it takes seconds; returns when it has begun."""
+    move = send(cluster, name, source, target, "--bandwidth", SLOW_MIB_S)
     cluster.stack.wait(lambda: name in cluster.domains(target), 20, f"{name} is coming in on {target}")
     return move
 
@@ -110,6 +114,29 @@ def test_s27_a_host_killed_in_the_middle_of_somebody_elses_migration(make_cluste
 
     cluster.wait_beats_after(["vm1", "vm2"], cut, 150)
     stack = cluster.stack
+    stack.wait(lambda: all(len(hosts) == 1 for hosts in where(cluster).values()), 30, "each guest has one host")
+    cluster.wait_still_beating(["vm1", "vm2", "vm3"], time.monotonic(), 15.0)
+
+
+def test_r22_a_guest_that_moved_while_no_manager_lived_beats_once(make_cluster: MakeCluster) -> None:
+    """virsh sends it, then both its hosts lose power. Its old host is back first, and starts its other guest only: this one beats
+    again, once, when its new host has told what became of it."""
+    cluster = make_cluster(fence=False)
+    stack, source, target = cluster.stack, cluster.lab.host("host1"), cluster.lab.host("host2")
+    stack.kill("manager")
+    assert send(cluster, "vm1", "host1", "host2").wait(60) == 0
+    stack.wait((source.directory / "vmha" / DEPARTURES_NAME).exists, 10, "host1 has on its disk that vm1 left")
+
+    cut = cluster.kill("host1")
+    cluster.kill("host2")
+    source.on()
+    stack.start_process("manager")
+    cluster.wait_beats_after(["vm2"], cut)
+    assert source.guests() == ["vm2"]
+    assert not cluster.lab.beats.after("vm1", cut)
+    target.on()
+
+    cluster.wait_beats_after(["vm1", "vm3"], cut)
     stack.wait(lambda: all(len(hosts) == 1 for hosts in where(cluster).values()), 30, "each guest has one host")
     cluster.wait_still_beating(["vm1", "vm2", "vm3"], time.monotonic(), 15.0)
 

@@ -354,6 +354,13 @@ async def test_r22_a_host_that_was_given_up_keeps_what_runs_there_for_a_drain(
     await _registered(cluster, "h1", [vm_report(1), vm_report(2)])
     target = await _registered(cluster, "h2")
     store, drain_id = cluster.store, "11111111-1111-4111-8111-111111111111"
+
+    async def holds_the_newest_configuration() -> bool:
+        version = (await store.clusters.get(CLUSTER)).config_version
+        await target.heartbeat(config_version=version)
+        return (await store.hosts.get(CLUSTER, "h2")).config_confirmed == version
+
+    await until(holds_the_newest_configuration)
     await store.hosts.drain(CLUSTER, "h1", drain_id, False, None)
     assert await store.evacuations.acquire(CLUSTER, drain_id, "runner", 30.0)
     vm = await store.vms.get(CLUSTER, vm_id(1))
@@ -384,6 +391,31 @@ async def test_r22_a_host_that_rebooted_in_a_migration_is_told_to_start_the_vm_w
     assert [(vm.desired_state, vm.start) for vm in at_first.owned] == [(vm_pb2.VM_STATE_UNSPECIFIED, False)]
     assert [(vm.vm_id, vm.desired_state, vm.start) for vm in then.owned] == [(vm_id(1), vm_pb2.VM_STATE_RUNNING, True)]
     assert not then.start_owned
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_r22_what_left_in_the_dark_and_ended_with_its_new_host_is_its_owner_s(cluster: World, silent: bool) -> None:
+    """No manager heard of it before the new host lost power: that one tells of it when it is back, before its owner or later."""
+    left = vm_report(1, vm_pb2.VM_STATE_ABSENT, reason="migrated", xml=False)
+    source = await _registered(cluster, "h1", [vm_report(1)])
+    target = await _registered(cluster, "h2", [vm_report(2)])
+    if silent:
+        await source.vanish()
+    else:
+        await source.acked(await source.inventory([left], full=False))
+    await target.vanish()
+    reborn = cluster.agent("h2", boot_id="boot-h2-2")
+    await reborn.connect()
+
+    update = await reborn.register([vm_report(1, SHUTOFF, reason="unknown"), vm_report(2, SHUTOFF, reason="unknown")])
+    if silent:
+        await source.connect()
+        await source.heartbeat()
+        await source.inventory([left])
+    then = (await source.next("ownership", lambda m: any(vm.start for vm in m.owned))).ownership
+
+    assert [gone.vm_id for gone in update.releases] == [vm_id(1)]
+    assert [(vm.vm_id, vm.desired_state, vm.start) for vm in then.owned] == [(vm_id(1), vm_pb2.VM_STATE_RUNNING, True)]
 
 
 async def test_empty_inventory_is_an_alarm_and_changes_nothing(cluster: World) -> None:

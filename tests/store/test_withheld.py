@@ -120,6 +120,74 @@ async def test_r22_an_old_copy_that_was_fenced_says_nothing_of_a_new_one(store: 
     assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((0, []), "MIGRATED_AWAY")
 
 
+async def told_whole(store: Store, host_id: str, incarnations: dict[str, int], off: dict[str, bool] | None = None) -> int:
+    named = set(off or {})
+    return await store.vms.told_whole(C, host_id, incarnations[host_id], named, off)
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+async def test_r22_what_left_and_ended_with_the_host_where_it_came_to_is_its_owner_s_to_start(
+    store: Store, owner_first: bool
+) -> None:
+    """No manager heard of the move: its owner says it later, and a definition is there that was not there before the reboot."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await told_whole(store, "h2", incarnations)
+    incarnations["h2"] = await register(store, C, "h2", "boot-h2-2")
+    left = running("v1", state=VmState.ABSENT, reason="migrated")
+
+    if owner_first:
+        await reports(store, "h1", incarnations, left)
+    ended = await told_whole(store, "h2", incarnations, {"v1": True})
+    assert ended == (1 if owner_first else 0)
+    assert await withheld(store) == ((1, ["v1"]) if owner_first else (0, []))
+    await reports(store, "h1", incarnations, left)
+
+    assert await withheld(store) == (1, ["v1"])
+
+
+async def test_r22_what_is_started_after_its_end_elsewhere_may_leave_again(store: Store) -> None:
+    """Its owner was told to start it, and says that it left under that newer epoch: where it is nobody knows again."""
+    incarnations = await cluster_of(store, C, ["h1", "h2"])
+    await own(store, C, "h1", ["v1"])
+    await told_whole(store, "h2", incarnations)
+    incarnations["h2"] = await register(store, C, "h2", "boot-h2-2")
+    before = (await store.vms.get(C, "v1")).epoch
+    await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated", epoch=before))
+    await told_whole(store, "h2", incarnations, {"v1": False})
+    _, (told,) = await store.vms.withheld(C)
+    assert told.epoch > before
+
+    await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated", epoch=told.epoch))
+
+    assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((1, []), "MIGRATED_AWAY")
+
+
+NOT_ENDED = ["owner is heard", "runs at its owner's", "same boot", "never told", "old definition", "handed over since", "drained"]
+
+
+@pytest.mark.parametrize("case", NOT_ENDED)
+async def test_r22_a_definition_that_says_nothing_of_where_the_vm_went_starts_nothing(store: Store, case: str) -> None:
+    """It left its owner for a host that nobody has heard of: what is off elsewhere is older, or the VM came back from there."""
+    incarnations = await cluster_of(store, C, ["h1", "h2", "h3"])
+    await own(store, C, "h3" if case == "handed over since" else "h1", ["v1"])
+    if case != "never told":
+        await told_whole(store, "h2", incarnations, {"v1": False} if case == "old definition" else None)
+    if case == "handed over since":
+        vm = await store.vms.get(C, "v1")
+        await store.vms.move(C, "v1", "h3", "h1", incarnations["h1"], vm.epoch)
+    if case == "drained":
+        await store._client.hset(f"vmha:{{{C}}}:vm:v1", mapping={"moving_to": "h2", "moving_incarnation": incarnations["h2"]})
+    incarnations["h2"] = await register(store, C, "h2", "boot-h2-1" if case == "same boot" else "boot-h2-2")
+
+    await told_whole(store, "h2", incarnations, {"v1": case != "owner is heard"})
+    if case == "runs at its owner's":
+        await reports(store, "h1", incarnations, running("v1"))
+    await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated"))
+
+    assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((0, []), "MIGRATED_AWAY")
+
+
 async def test_s08_a_word_on_an_older_copy_does_not_delete_the_vm(store: Store) -> None:
     """It runs on h2, and is claimed for h1, which had undefined what it had before: only where a VM ran last is it deleted."""
     incarnations = await cluster_of(store, C, ["h1", "h2"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vmha.agent.departures import Departures
 from vmha.agent.lease_events import Kept, LeaseConfig
 from vmha.agent.state import FILE_NAME, MARKER_NAME, State
-from vmha.agent.state_file import DiskFile
+from vmha.agent.state_file import DiskFile, MemoryFile
 from vmha.clock import SystemClock
 from vmha.rpc.scalars import duration
 from vmha.v1 import manager_service_pb2 as ms
@@ -31,6 +32,11 @@ FAST = LeaseConfig(
 def open_state(folder: Path, host_id: str = "h1", boot_id: str = "boot-1") -> State:
     """The record below `folder`, and the marker beside it."""
     return State(DiskFile(folder / FILE_NAME), DiskFile(folder / "disk" / MARKER_NAME), host_id, boot_id)
+
+
+def unmoved() -> Departures:
+    """No VM has left this host."""
+    return Departures(MemoryFile(), lambda vm_id: 0)
 
 
 def leased(incarnation: int, lasts_s: float = 1000.0, config: LeaseConfig = FAST, now: float | None = None) -> Kept:

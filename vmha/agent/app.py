@@ -13,6 +13,7 @@ import structlog
 from vmha.agent.admission import Admission
 from vmha.agent.autostart import Autostart
 from vmha.agent.cluster_copy import COPY_NAME, ClusterCopy
+from vmha.agent.departures import DEPARTURES_NAME, Departures
 from vmha.agent.guests import Guests
 from vmha.agent.hypervisor import LocalHypervisor
 from vmha.agent.identity import Identity
@@ -70,19 +71,19 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.enter_context(bound(host_id=settings.host_id))
         metrics = Metrics(clock)
-        state = open_state(settings)
+        records = open_records(settings)
         if probe is None:
             probe = exporter = HttpExporterProbe()
             stack.push_async_callback(exporter.close)
         managers, peers = GrpcManagers(settings.tls), GrpcPeers(settings.tls)
         edges = Edges(hypervisor or _libvirt(settings, metrics), probe, managers, peers, HostStorage())
-        agent = Parts(settings, state, ClusterCopy(DiskFile(settings.marker_dir / COPY_NAME), state), clock, metrics, edges)
+        agent = Parts(settings, records, clock, metrics, edges)
         stack.callback(start_metrics(settings.metrics_listen, metrics.registry))
         servicers = [(add_AgentServiceServicer_to_server, agent.servicer, SERVICE_NAME)]
         server = Server(servicers, settings.listen, tls=settings.tls, reflection=settings.reflection)
         port = await server.start()
         stack.push_async_callback(server.stop, settings.drain_grace_s)
-        _log.info("serving", port=port, incarnation=state.incarnation, boot_id=state.boot_id)
+        _log.info("serving", port=port, incarnation=records.state.incarnation, boot_id=records.state.boot_id)
         if ready is not None:
             ready.set_result(port)
         reason = await agent.serve(stop, shutdown, host_is_stopping or systemd_is_stopping)
@@ -100,18 +101,26 @@ class Edges:
     storage: StoragePort
 
 
+@dataclass(frozen=True)
+class Records:
+    """What the agent keeps: of this boot, and beyond it."""
+
+    state: State
+    copy: ClusterCopy
+    departures: Departures
+
+
 class Parts:
     """The agent, put together."""
 
-    def __init__(
-        self, settings: AgentSettings, state: State, copy: ClusterCopy, clock: Clock, metrics: Metrics, edges: Edges
-    ) -> None:
+    def __init__(self, settings: AgentSettings, records: Records, clock: Clock, metrics: Metrics, edges: Edges) -> None:
+        state = records.state
         hypervisor = edges.hypervisor
         locks = VmLocks()
         self.keeper = Keeper(state, clock, metrics, may_lapse=settings.watchdog_device is None)
         shared = tuple(str(path) for path in settings.shared_directories)
         storage = StorageKeeper(edges.storage, settings.host_id, shared, str(settings.tpm_state_directory))
-        self.guests = Guests(hypervisor, storage, clock, metrics)
+        self.guests = Guests(hypervisor, storage, records.departures, clock, metrics)
         self.prober = Prober(edges.probe, clock, metrics)
         self.autostart = Autostart(self.guests, hypervisor)
         self.ownership = Ownership(state, self.keeper, hypervisor, self.guests, locks)
@@ -121,7 +130,7 @@ class Parts:
             metrics=metrics,
             keeper=self.keeper,
             guests=self.guests,
-            copy=copy,
+            copy=records.copy,
             may_destroy=settings.self_fencing,
             watchdog=_watchdog(settings, state.boot_id),
         )
@@ -167,15 +176,16 @@ def _watchdog(settings: AgentSettings, boot_id: str) -> WatchdogLife | None:
     return None if settings.watchdog_device is None else WatchdogLife(DiskFile(settings.state_dir / LIFE_NAME), boot_id)
 
 
-def open_state(settings: AgentSettings) -> State:
-    """The record of this boot, and the host's marker.
+def open_records(settings: AgentSettings) -> Records:
+    """The record of this boot, the host's marker, and what outlives the boot.
 
     Raises:
         InvalidField: The boot id can't be read.
     """
-    boot_id = read_boot_id(settings.boot_id_file)
-    record, marker = DiskFile(settings.state_dir / FILE_NAME), DiskFile(settings.marker_dir / MARKER_NAME)
-    return State(record, marker, settings.host_id, boot_id)
+    boot_id, disk = read_boot_id(settings.boot_id_file), settings.marker_dir
+    state = State(DiskFile(settings.state_dir / FILE_NAME), DiskFile(disk / MARKER_NAME), settings.host_id, boot_id)
+    departures = Departures(DiskFile(disk / DEPARTURES_NAME), state.epoch)
+    return Records(state, ClusterCopy(DiskFile(disk / COPY_NAME), state), departures)
 
 
 async def systemd_is_stopping() -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from vmha.agent.departures import Departures
 from vmha.agent.hypervisor import Domain, DomainChange, LocalHypervisor
 from vmha.agent.metrics import Metrics
 from vmha.agent.pause import set_within
@@ -40,6 +41,7 @@ class Guest:
         autostart: libvirt's flag now.
         autostart_taken: The flag was on before an agent took it over.
         claim_epoch: Of the evacuation's claim under which it was created here; 0 where none created it.
+        left_epoch: Under which it was this host's when it left by a live migration; 0 where it did not.
     """
 
     vm_id: str
@@ -52,6 +54,7 @@ class Guest:
     autostart: bool = False
     autostart_taken: bool = False
     claim_epoch: int = 0
+    left_epoch: int = 0
 
 
 Listener = Callable[[frozenset[str] | None], None]
@@ -62,15 +65,25 @@ class Guests:
     """Keeps the table of guests; is a `hypervisor.Watcher`."""
 
     def __init__(
-        self, hypervisor: LocalHypervisor, storage: StorageKeeper, clock: Clock, metrics: Metrics, *, interval_s: float = 127.0
+        self,
+        hypervisor: LocalHypervisor,
+        storage: StorageKeeper,
+        departures: Departures,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        interval_s: float = 127.0,
     ) -> None:
         self._hypervisor = hypervisor
         self._storage = storage
+        self.departures = departures
         self._clock = clock
         self._metrics = metrics
         self._interval_s = interval_s
         self._table: dict[str, Guest] | None = None
-        self._departed: dict[str, Guest] = {}
+        self._departed = {
+            vm_id: _gone(vm_id, left.name, DomainChange.MIGRATED, left.epoch) for vm_id, left in departures.untold.items()
+        }
         self._why_gone: dict[str, str] = {}
         self._changed: set[str] = set()
         self._all_due = self._clock.now()
@@ -114,6 +127,7 @@ class Guests:
     def forget_departure(self, vm_id: str) -> None:
         """It is this host's anew: how an older copy of it went says nothing of this one."""
         self._departed.pop(vm_id, None)
+        self.departures.superseded(vm_id)
 
     def look_at_all(self) -> None:
         """Read everything again now."""
@@ -130,6 +144,7 @@ class Guests:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hypervisor.run(self), name="libvirt")
             group.create_task(self._keep(), name="inventory")
+            group.create_task(self.departures.run(), name="departures")
             group.create_task(self._storage.run(self.look_at_all), name="storage")
 
     # hypervisor.Watcher
@@ -235,24 +250,28 @@ class Guests:
         except InvalidField as error:
             self._complain(domain, error.message)
             facts, xml = None, ""
+        reason = self.why(domain.vm_id, domain.state, self.departures.explain(domain.vm_id, domain.state, domain.reason))
         return Guest(
             vm_id=domain.vm_id,
             name=domain.name,
             state=domain.state,
-            reason=self.why(domain.vm_id, domain.state, domain.reason),
+            reason=reason,
             domain_xml=xml,
             facts=facts,
             persistent=domain.persistent,
             autostart=domain.autostart,
             autostart_taken=taken,
             claim_epoch=claim_epoch,
+            left_epoch=self.departures.note(domain.vm_id, domain.name, domain.state, reason),
         )
 
     def _depart(self, guest: Guest) -> None:
-        reason = self.why(guest.vm_id, VmState.ABSENT, self._why_gone.pop(guest.vm_id, ""))
+        reason = self._why_gone.pop(guest.vm_id, "")
+        reason = self.why(guest.vm_id, VmState.ABSENT, self.departures.explain(guest.vm_id, VmState.ABSENT, reason))
         self._complaints.pop(guest.vm_id, None)
         self._departed.pop(guest.vm_id, None)
-        self._departed[guest.vm_id] = Guest(vm_id=guest.vm_id, name=guest.name, state=VmState.ABSENT, reason=reason)
+        left_epoch = self.departures.note(guest.vm_id, guest.name, VmState.ABSENT, reason)
+        self._departed[guest.vm_id] = _gone(guest.vm_id, guest.name, reason, left_epoch)
         while len(self._departed) > DEPARTED_KEPT:
             self._departed.pop(next(iter(self._departed)))
 
@@ -270,3 +289,7 @@ class Guests:
             self._metrics.domains.labels(str(state)).set(sum(guest.state is state for guest in table.values()))
         for listener in self.listeners:
             listener(changed)
+
+
+def _gone(vm_id: str, name: str, reason: str, left_epoch: int) -> Guest:
+    return Guest(vm_id=vm_id, name=name, state=VmState.ABSENT, reason=reason, left_epoch=left_epoch)

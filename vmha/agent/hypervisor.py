@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from vmha.errors import PreconditionFailed
 from vmha.facts import HostFacts
 from vmha.model import VmState
+
+INCOMING: Final = "migration"
+"""libvirt's reason of a domain that is paused because it is coming in, or going, by a live migration."""
 
 
 class HypervisorRefused(PreconditionFailed):

@@ -67,7 +67,7 @@ def vm_report(guest: Guest, state: State) -> ms.VmReport:
         state=enum_to_proto(vm_pb2.VmState, guest.state),
         state_reason=guest.reason,
         domain_xml=guest.domain_xml,
-        epoch=state.epoch(guest.vm_id),
+        epoch=guest.left_epoch or state.epoch(guest.vm_id),
         autostart=guest.autostart or guest.autostart_taken,
         facts=None if guest.facts is None else vm_facts_to_proto(guest.facts),
         claim_epoch=guest.claim_epoch,

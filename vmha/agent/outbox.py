@@ -8,6 +8,7 @@ from typing import Final
 
 from vmha.agent import messages
 from vmha.agent.guests import Guest, Guests
+from vmha.agent.hypervisor import DomainChange
 from vmha.agent.identity import Identity
 from vmha.agent.prober import Prober
 from vmha.agent.relay_desk import RelayDesk
@@ -32,7 +33,7 @@ class Outbox:
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._unacked_report = 0
-        self._unacked_inventory: set[int] = set()
+        self._unacked_inventory: dict[int, dict[str, int]] = {}  # the departures that each tells of
         self._overdue: set[int] = set()
 
     def put(self, message: ms.ReportHealthRequest) -> None:
@@ -65,7 +66,7 @@ class Outbox:
 
     def acked(self, sequence: int) -> None:
         """A report or inventory is stored."""
-        self._unacked_inventory.discard(sequence)
+        self._guests.departures.told(self._unacked_inventory.pop(sequence, {}))
         if sequence == self._unacked_report:
             self._unacked_report = 0
 
@@ -73,7 +74,7 @@ class Outbox:
         """Make anew what was not acknowledged at the last call either."""
         if self._unacked_report in self._overdue:
             self.report()
-        if self._unacked_inventory & self._overdue:
+        if self._unacked_inventory.keys() & self._overdue:
             self._unacked_inventory.clear()
             self.inventory(None)
         self._overdue = {self._unacked_report, *self._unacked_inventory} - {0}
@@ -133,5 +134,10 @@ class Outbox:
             return None
         part = self._parts.popleft()
         part.sequence = self._identity.next_report()
-        self._unacked_inventory.add(part.sequence)
+        self._unacked_inventory[part.sequence] = self._departures_in(part)
         return ms.ReportHealthRequest(inventory=part)
+
+    def _departures_in(self, part: ms.InventoryReport) -> dict[str, int]:
+        untold = self._guests.departures.untold
+        left = (vm.vm_id for vm in part.vms if vm.state_reason == DomainChange.MIGRATED)
+        return {vm_id: untold[vm_id].number for vm_id in left if vm_id in untold}

@@ -37,20 +37,26 @@ class Seen:
     """What an inventory has shown so far.
 
     Attributes:
+        off: What is shut off without a word why: the host has booted since it ran there, or it never did.
         owned: What the store says the host owns, where it was read after all that was shown; None where it was not.
+        withheld: A VM is to be started by its owner that was not told so when it registered (R22).
     """
 
     states: dict[str, VmState] = field(default_factory=dict)
+    off: set[str] = field(default_factory=set)
     foreign: dict[str, VmRecord] = field(default_factory=dict)
     owners_changed: bool = False
     owned: list[VmRecord] | None = None
+    withheld: bool = False
 
     def note(self, observations: list[VmObservation], result: ObserveResult) -> None:
         """Add what a part of it has shown."""
         self.owned = None
         self.states.update((seen.vm_id, seen.state) for seen in observations)
+        self.off.update(seen.vm_id for seen in observations if _is_off(seen))
         self.foreign.update((record.vm_id, record) for record in result.foreign)
         self.owners_changed |= bool(result.adopted or result.moved)
+        self.withheld |= any(record.withheld for record in (*result.updated, *result.foreign))
 
 
 Done = Callable[[Session, Seen, bool], Awaitable[None]]
@@ -226,14 +232,27 @@ class InventoryDesk:
             self._alarms.raise_alarm("EMPTY_INVENTORY", host_id, message)
             return
         self._alarms.clear_alarm("EMPTY_INVENTORY", host_id)
-        if seen.states:
-            await self._store.vms.unsee(self._memory.cluster.cluster_id, host_id, self._session.incarnation, seen.states.keys())
+        off = {
+            record.vm_id: self._is_silent(record.owner_host_id) for record in seen.foreign.values() if record.vm_id in seen.off
+        }
+        cluster_id, incarnation = self._memory.cluster.cluster_id, self._session.incarnation
+        if await self._store.vms.told_whole(cluster_id, host_id, incarnation, seen.states.keys(), off):
+            seen.withheld = True
         if gone:
             absent = [VmObservation(vm_id=record.vm_id, name=record.name, state=VmState.ABSENT) for record in gone]
             seen.note(absent, await self._observe(absent))
 
+    def _is_silent(self, host_id: str) -> bool:
+        """Whether a host has not said yet what it runs now, and will say it when it is back."""
+        session = self._sessions.get(host_id)
+        return session is None or not session.registered or host_id in self._memory.undelivered
+
     def _ask(self, reason: str) -> None:
         self._session.send(ms.ReportHealthResponse(inventory_request=ms.InventoryRequest(reason=reason)))
+
+
+def _is_off(seen: VmObservation) -> bool:
+    return seen.state is VmState.SHUTOFF and seen.state_reason in {"", "unknown"}
 
 
 def _observations(message: ms.InventoryReport) -> list[VmObservation]:

@@ -106,6 +106,8 @@ class RegistrationDesk:
     async def stored(self, session: Session, seen: Seen, whole: bool) -> None:
         """An inventory is in the store: tell the host what it owns and must give up."""
         completed = self._memory.undelivered.get(session.host_id) == session.incarnation
+        if seen.withheld:
+            self.withheld.look_after()
         if not whole and (completed or not seen.owners_changed):
             return
         owned = seen.owned

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmha import __version__
-from vmha.agent.app import Edges, Parts
+from vmha.agent.app import Edges, Parts, Records
 from vmha.agent.cluster_copy import ClusterCopy
+from vmha.agent.departures import Departures
 from vmha.agent.lease_events import GuardState
 from vmha.agent.metrics import Metrics
 from vmha.agent.service import SERVICE_NAME
@@ -112,6 +113,7 @@ class SimHost:
         self._state = MemoryFile("/run/vmha/agent.json")
         self._marker = MemoryFile("/var/lib/vmha/leased")
         self._copy = MemoryFile("/var/lib/vmha/cluster-copy.binpb")
+        self._departures = MemoryFile("/var/lib/vmha/departures.json")
         self._guard = GuardState.EMPTY
         self._fenced = False
         environment.hosts[spec.id] = self
@@ -210,7 +212,8 @@ class SimHost:
             _Peers(environment.wire, process),
             SimStorage(environment.exports),
         )
-        parts = self.parts = Parts(settings, state, ClusterCopy(self._copy, state), clock, metrics, edges)
+        records = Records(state, ClusterCopy(self._copy, state), Departures(self._departures, state.epoch))
+        parts = self.parts = Parts(settings, records, clock, metrics, edges)
         self._watch(parts)
         self._stop, self._shutdown = asyncio.Event(), asyncio.Event()
         servicers = [(add_AgentServiceServicer_to_server, parts.servicer, SERVICE_NAME)]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from vmha.agent.hypervisor import Domain, DomainChange
+from vmha.agent.hypervisor import INCOMING, Domain, DomainChange
 from vmha.domain_xml import AUTOSTART_NAMESPACE
 from vmha.facts import HostFacts
 from vmha.model import VmState
@@ -21,8 +21,6 @@ from vmha.sim.history import Fact, History, Refused
 LOCKED: Final = 'internal error: process exited while connecting to monitor: Failed to get "write" lock'
 FAILED: Final = "internal error: the simulated start failed"
 MARK: Final = f"<vmha-autostart:taken xmlns:vmha-autostart='{AUTOSTART_NAMESPACE}'/>"
-INCOMING: Final = "migration"
-"""libvirt's reason for a paused domain whose memory is still coming in."""
 _ACTIVE: Final = frozenset({VmState.RUNNING, VmState.PAUSED, VmState.AWAITING_ADMISSION})
 Done = Callable[[Exception | None], None]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from vmha.agent.hypervisor import DomainChange
+from vmha.agent.hypervisor import INCOMING, DomainChange
 from vmha.model import VmState
 from vmha.sim.guest_xml import domain_xml, with_ha, with_memory, with_vcpus
 from vmha.sim.history import Refused
 from vmha.sim.host import SimHost
-from vmha.sim.hypervisor import INCOMING, SimDomain, SimHypervisor
+from vmha.sim.hypervisor import SimDomain, SimHypervisor
 from vmha.sim.network import Network
 from vmha.sim.scenario import Scenario
 

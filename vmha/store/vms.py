@@ -88,7 +88,7 @@ class Vms:
             for name, items in zip(totals, reply, strict=True):
                 totals[name] += items
         if full:
-            await self.unsee(cluster_id, host_id, incarnation, seen)
+            await self.told_whole(cluster_id, host_id, incarnation, seen)
         return _result(totals, seen)
 
     async def sighted(self, cluster_id: str, host_id: str, incarnation: int, states: Mapping[str, VmState]) -> None:
@@ -102,16 +102,30 @@ class Vms:
             flat = [part for vm_id, state in items[start : start + CHUNK] for part in (vm_id, state.value)]
             await self._scripts.run("vm_sighted", cluster_id, host_id, incarnation, *flat)
 
-    async def unsee(self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str]) -> None:
+    async def told_whole(
+        self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str], off: Mapping[str, bool] | None = None
+    ) -> int:
         """Takes in that a host's whole inventory named these VMs only: of no other one anything is there (R22).
+
+        Args:
+            seen: What it named; nothing at all takes no mark back, for a libvirt that lists nothing is a fault.
+            off: VMs of other owners that are off there without a word, and whether nobody hears their owner. One that came in
+                after the host's last whole inventory, in an earlier boot, has ended with that boot.
+
+        Returns:
+            How many of those had left their owner, and are to be started by it.
 
         Raises:
             Aborted: STALE_INCARNATION when incarnation is not in force.
         """
-        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id))
+        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id)) if seen else ()
         gone = sorted({codec.text(vm_id) for vm_id in marked} - seen)
-        for start in range(0, len(gone), CHUNK):
-            await self._scripts.run("vm_unseen", cluster_id, host_id, incarnation, *gone[start : start + CHUNK])
+        flat = [part for vm_id, silent in sorted((off or {}).items()) for part in (vm_id, codec.flag(silent))]
+        while len(gone) > CHUNK:
+            await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, -1, *gone[:CHUNK])
+            gone = gone[CHUNK:]
+        [ended] = await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, len(flat) // 2, *flat, *gone)
+        return int(ended)
 
     async def withheld(self, cluster_id: str) -> tuple[int, tuple[VmRecord, ...]]:
         """How many VMs their hosts were not told to start when they registered, and which nobody else can have any more (R22)."""

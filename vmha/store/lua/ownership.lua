@@ -7,11 +7,12 @@ local function hand_over(vm_id, from_id, to_id, to_incarnation, epoch, claim_id)
   local moving_to = get(vm, 'moving_to')
   if seen_on ~= '' then redis.call('SREM', K_host_seen(seen_on), vm_id) end
   if moving_to ~= '' then redis.call('SREM', K_host_seen(moving_to), vm_id) end
-  redis.call('HDEL', vm, 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'unadmitted', 'withheld', 'fenced_on', 'moving_to', 'moving_incarnation', 'moving_by',
+  redis.call('HDEL', vm, 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'unadmitted', 'withheld', 'ended_on', 'ended_epoch', 'moving_to', 'moving_incarnation', 'moving_by',
     'lock_id', 'lock_until_ms')
   redis.call('SREM', K_host_vms(from_id), vm_id)
   redis.call('SADD', K_host_vms(to_id), vm_id)
   decided()
+  redis.call('HSET', vm, 'handed_at', get(K_cluster(), 'store_generation'))
 end
 
 local function stale_vm(vm_id, row)

@@ -41,3 +41,13 @@ local function see_no_more(host_id, incarnation)
     if row[3] == host_id and num(row[4]) <= num(incarnation) then goes_no_more(vm_id) end
   end
 end
+
+-- What to write of a VM that has ended on a host to which it had come. When it has left its owner, too, it runs nowhere, and is its
+-- owner's to start (R22). Either half may be told first. `epoch` is the newest that was heard: the same word of its owner, said
+-- again, is of an older one from then on.
+local function ended_elsewhere(vm_id, departed, host_id, epoch)
+  if not departed then return {ended_on = host_id} end
+  redis.call('SADD', K_withheld(), vm_id)
+  local ended = int(math.max(num(epoch), num(get(K_vm(vm_id), 'epoch'))) + 1)
+  return {departed = '0', ended_on = '', withheld = '1', epoch = ended, ended_epoch = ended}
+end

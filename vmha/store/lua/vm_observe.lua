@@ -1,4 +1,5 @@
 -- uses: ownership
+-- uses: seen
 -- A host's word on its VMs. ARGV: host_id, incarnation, full, planned shutdown, orphans, then 9 for each VM:
 -- vm_id, name, state, reason, XML or '', facts or '', epoch that the agent holds or 0, autostart, epoch of its claim or 0.
 -- Answers adopted, updated, moved (records), deleted (ids), foreign, absent (records).
@@ -13,7 +14,7 @@ local adopted, updated, moved, deleted, foreign, absent = {}, {}, {}, {}, {}, {}
 local SELF_FENCED = 'self_fenced'
 local STOPPED_BY_USER = {shutdown = true, destroyed = true, saved = true}
 local FIELDS = {'owner', 'owner_incarnation', 'epoch', 'desired_state', 'state', 'state_reason', 'name', 'facts', 'autostart',
-  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted', 'withheld', 'ran_in', 'fenced_on'}
+  'claim_open', 'departed', 'seen_on', 'seen_incarnation', 'seen_state', 'reason', 'unadmitted', 'withheld', 'ran_in', 'ended_on', 'ended_epoch'}
 local boot = get(K_host(me), 'boot_id')
 
 local function note(list, vm_id) list[#list + 1] = {vm_id, redis.call('HGETALL', K_vm(vm_id))} end
@@ -111,14 +112,6 @@ local function take_in(o, row)
   return true
 end
 
--- It left its owner, and the host to which it went has ended it: it runs nowhere, and its owner is to start it (R22). Either half
--- may be told first.
-local function ended_elsewhere(vm_id, row)
-  if row.departed ~= '1' then return {fenced_on = me} end
-  redis.call('SADD', K_withheld(), vm_id)
-  return {departed = '0', fenced_on = '', withheld = '1'}
-end
-
 local function from_owner(o, row)
   if take_in(o, row) then return end
   -- A start under an evacuation's claim was not seen yet: "gone" may be an older copy's end, told late.
@@ -136,17 +129,18 @@ local function from_owner(o, row)
     changes.claim_open = '0'
     if row.unadmitted == '1' then changes.unadmitted = '0' end
     if row.withheld == '1' then changes.withheld = '0' end
-    if row.fenced_on then changes.fenced_on = '' end
+    if row.ended_on then changes.ended_on = '' end
     if row.departed == '1' then changes.departed = '0' end
+    if row.ended_epoch then changes.ended_epoch = '' end
     if o.state == 'RUNNING' then changes.reason = '' end
-  elseif (left_by_migration(o) or vanished) and row.desired_state ~= 'SHUTOFF' then
+  elseif (vanished or (left_by_migration(o) and num(o.epoch) >= num(row.ended_epoch))) and row.desired_state ~= 'SHUTOFF' then
     changes.departed = '1'
-    if (row.fenced_on or '') ~= '' then
-      for name, value in pairs(ended_elsewhere(o.id, {departed = '1'})) do changes[name] = value end
+    if (row.ended_on or '') ~= '' then
+      for name, value in pairs(ended_elsewhere(o.id, true, me, o.epoch)) do changes[name] = value end
     end
   end
   -- The agent holds a newer epoch: the store has lost writes. Epochs only grow.
-  if num(o.epoch) > num(row.epoch) then changes.epoch = int(num(o.epoch)) end
+  if num(o.epoch) > num(changes.epoch or row.epoch) then changes.epoch = int(num(o.epoch)) end
   if write(o.id, row, changes) then note(updated, o.id) end
 end
 
@@ -171,7 +165,7 @@ local function from_another(o, row)
     if get(K_vm(o.id), 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), o.id) end
   end
   -- It had come in, and this host's guard has ended it: where it had gone it is no more. What its owner saw may be told later.
-  if row.seen_on == me and o.state == 'SHUTOFF' and o.reason == SELF_FENCED then write(o.id, row, ended_elsewhere(o.id, row)) end
+  if row.seen_on == me and o.state == 'SHUTOFF' and o.reason == SELF_FENCED then write(o.id, row, ended_elsewhere(o.id, row.departed == '1', me, o.epoch)) end
   if o.state ~= 'ABSENT' then note(foreign, o.id) end
 end
 
