@@ -10,6 +10,7 @@ from vmha.errors import Aborted
 from vmha.manager.host_queues import HostQueues
 from vmha.manager.relayed_guests import RelayedGuests
 from vmha.model import VmState
+from vmha.rpc.scalars import duration
 from vmha.store import Store
 from vmha.v1 import heartbeat_pb2, vm_pb2
 
@@ -33,9 +34,13 @@ class Sighted:
             raise Aborted("STALE_INCARNATION", "it was revoked")
         self.said.append((host_id, incarnation, states))
 
-    async def take(self, *, relayed: bool = True, incarnation: int = 3, **vms: Any) -> None:
+    def hear(self, *, relayed: bool = True, incarnation: int = 3, at_s: int = 0, **vms: Any) -> None:
         epochs = [heartbeat_pb2.VmEpoch(vm_id=vm_id, state=state) for vm_id, state in vms.items()]
-        self.guests.take(heartbeat_pb2.Heartbeat(host_id="h2", incarnation=incarnation, vms=epochs), relayed=relayed)
+        beat = heartbeat_pb2.Heartbeat(host_id="h2", incarnation=incarnation, boot_time=duration(at_s), vms=epochs)
+        self.guests.take(beat, relayed=relayed)
+
+    async def take(self, **said: Any) -> None:
+        self.hear(**said)
         for task in self.tasks:
             await task()
         self.tasks = []
@@ -62,6 +67,27 @@ async def test_a_host_with_a_session_reports_its_inventory_itself() -> None:
         await desk.take(v1=vm_pb2.VM_STATE_RUNNING, relayed=relayed)
 
     assert len(desk.said) == 2
+
+
+async def test_r13_an_older_heartbeat_says_nothing_of_what_runs_now() -> None:
+    """A peer brings what it was given before the host's own session was back, and before the VM went on to another host."""
+    desk = Sighted()
+    await desk.take(v1=vm_pb2.VM_STATE_RUNNING, at_s=10)
+    await desk.take(at_s=12, relayed=False)
+    await desk.take(v1=vm_pb2.VM_STATE_RUNNING, at_s=11)
+    assert desk.said == [("h2", 3, {"v1": VmState.RUNNING})]
+
+    await desk.take(v2=vm_pb2.VM_STATE_RUNNING, at_s=1, incarnation=4)
+    assert desk.said[1:] == [("h2", 4, {"v2": VmState.RUNNING})]
+
+
+async def test_r13_what_waited_for_the_store_is_not_written_over_newer_news() -> None:
+    """The host's own session is back before the store takes in what its peers had said."""
+    desk = Sighted()
+    desk.hear(v1=vm_pb2.VM_STATE_RUNNING, at_s=10)
+    await desk.take(relayed=False, at_s=11)
+
+    assert desk.said == []
 
 
 async def test_a_host_that_was_given_up_meanwhile_is_no_error() -> None:

@@ -21,12 +21,21 @@ class RelayedGuests:
         self._cluster_id = cluster_id
         self._queues = queues
         self._said: dict[str, tuple[int, dict[str, VmState]]] = {}
+        self._newest: dict[str, tuple[int, int, int]] = {}
 
     def take(self, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
-        """A heartbeat of the incarnation in force. One that came by the host's own session ends what is remembered of it."""
+        """A heartbeat of the incarnation in force. One that came by the host's own session ends what is remembered of it.
+
+        Only the newest counts (R13), by the host's own clock: a peer may bring what it was given a while ago.
+        """
         host_id, incarnation = beat.host_id, beat.incarnation
+        made = (incarnation, beat.boot_time.seconds, beat.boot_time.nanos)
+        is_old = made < self._newest.get(host_id, made)
+        if not is_old:
+            self._newest[host_id] = made
         if not relayed:
             self._said.pop(host_id, None)
+        if is_old or not relayed:
             return
         states = {vm.vm_id: enum_from_proto(VmState, vm_pb2.VmState, vm.state, VmState.RUNNING) for vm in beat.vms}
         runs = {vm_id: state for vm_id, state in states.items() if state in EXECUTES}
@@ -35,6 +44,8 @@ class RelayedGuests:
         self._said[host_id] = (incarnation, runs)
 
         async def record() -> None:
+            if self._said.get(host_id) != (incarnation, runs):
+                return  # newer news came while it waited
             try:
                 await self._store.vms.sighted(self._cluster_id, host_id, incarnation, runs)
             except Aborted:
