@@ -8,7 +8,7 @@ from tests.store.ways import RUNNER, C
 from tests.support.failures import cluster_of, confirm_down, own, register, running
 from vmha.model import EvacuationState, ProofKind, VmState
 from vmha.store import Store
-from vmha.store.records import VmObservation
+from vmha.store.records import Leftover, VmObservation
 
 
 async def rebooted_in_a_migration(store: Store) -> dict[str, int]:
@@ -120,25 +120,29 @@ async def test_r22_an_old_copy_that_was_fenced_says_nothing_of_a_new_one(store: 
     assert (await withheld(store), (await store.vms.get(C, "v1")).reason) == ((0, []), "MIGRATED_AWAY")
 
 
-async def told_whole(store: Store, host_id: str, incarnations: dict[str, int], off: dict[str, bool] | None = None) -> int:
-    named = set(off or {})
-    return await store.vms.told_whole(C, host_id, incarnations[host_id], named, off)
+async def told_whole(store: Store, host_id: str, incarnations: dict[str, int], *left: Leftover) -> int:
+    return await store.vms.told_whole(C, host_id, incarnations[host_id], {one.vm_id for one in left}, left)
 
 
+def leftover(*, owner_silent: bool = False, fenced: bool = False) -> Leftover:
+    return Leftover(vm_id="v1", owner_silent=owner_silent, fenced=fenced)
+
+
+@pytest.mark.parametrize(("boot", "fenced"), [("boot-h2-2", False), ("boot-h2-1", True)])
 @pytest.mark.parametrize("owner_first", [True, False])
 async def test_r22_what_left_and_ended_with_the_host_where_it_came_to_is_its_owner_s_to_start(
-    store: Store, owner_first: bool
+    store: Store, owner_first: bool, boot: str, fenced: bool
 ) -> None:
-    """No manager heard of the move: its owner says it later, and a definition is there that was not there before the reboot."""
+    """No manager heard of the move: its owner says it later, and a definition is there that was not there before."""
     incarnations = await cluster_of(store, C, ["h1", "h2"])
     await own(store, C, "h1", ["v1"])
     await told_whole(store, "h2", incarnations)
-    incarnations["h2"] = await register(store, C, "h2", "boot-h2-2")
+    incarnations["h2"] = await register(store, C, "h2", boot)
     left = running("v1", state=VmState.ABSENT, reason="migrated")
 
     if owner_first:
         await reports(store, "h1", incarnations, left)
-    ended = await told_whole(store, "h2", incarnations, {"v1": True})
+    ended = await told_whole(store, "h2", incarnations, leftover(owner_silent=True, fenced=fenced))
     assert ended == (1 if owner_first else 0)
     assert await withheld(store) == ((1, ["v1"]) if owner_first else (0, []))
     await reports(store, "h1", incarnations, left)
@@ -154,7 +158,7 @@ async def test_r22_what_is_started_after_its_end_elsewhere_may_leave_again(store
     incarnations["h2"] = await register(store, C, "h2", "boot-h2-2")
     before = (await store.vms.get(C, "v1")).epoch
     await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated", epoch=before))
-    await told_whole(store, "h2", incarnations, {"v1": False})
+    await told_whole(store, "h2", incarnations, leftover())
     _, (told,) = await store.vms.withheld(C)
     assert told.epoch > before
 
@@ -172,7 +176,7 @@ async def test_r22_a_definition_that_says_nothing_of_where_the_vm_went_starts_no
     incarnations = await cluster_of(store, C, ["h1", "h2", "h3"])
     await own(store, C, "h3" if case == "handed over since" else "h1", ["v1"])
     if case != "never told":
-        await told_whole(store, "h2", incarnations, {"v1": False} if case == "old definition" else None)
+        await told_whole(store, "h2", incarnations, *[leftover()] * (case == "old definition"))
     if case == "handed over since":
         vm = await store.vms.get(C, "v1")
         await store.vms.move(C, "v1", "h3", "h1", incarnations["h1"], vm.epoch)
@@ -180,7 +184,7 @@ async def test_r22_a_definition_that_says_nothing_of_where_the_vm_went_starts_no
         await store._client.hset(f"vmha:{{{C}}}:vm:v1", mapping={"moving_to": "h2", "moving_incarnation": incarnations["h2"]})
     incarnations["h2"] = await register(store, C, "h2", "boot-h2-1" if case == "same boot" else "boot-h2-2")
 
-    await told_whole(store, "h2", incarnations, {"v1": case != "owner is heard"})
+    await told_whole(store, "h2", incarnations, leftover(owner_silent=case != "owner is heard"))
     if case == "runs at its owner's":
         await reports(store, "h1", incarnations, running("v1"))
     await reports(store, "h1", incarnations, running("v1", state=VmState.ABSENT, reason="migrated"))

@@ -22,13 +22,15 @@ from vmha.model import VmState
 from vmha.rpc.convert import host_facts_from_proto, vm_facts_from_proto
 from vmha.rpc.scalars import enum_from_proto
 from vmha.store import Store
-from vmha.store.records import ObserveResult, VmObservation, VmRecord
+from vmha.store.records import Leftover, ObserveResult, VmObservation, VmRecord
 from vmha.v1 import manager_service_pb2 as ms
 from vmha.v1 import vm_pb2
 
 QUEUE_BYTES: Final = 8 * 1024 * 1024
 """Inventory of one session that may wait; what comes beyond is asked for again when the store is back."""
 RETRY_S: Final = 0.5
+SELF_FENCED: Final = "self_fenced"
+"""An agent's reason for a VM that it stopped because its guard had ended."""
 EXECUTING: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
 
 
@@ -37,13 +39,13 @@ class Seen:
     """What an inventory has shown so far.
 
     Attributes:
-        off: What is shut off without a word why: the host has booted since it ran there, or it never did.
+        off: What is shut off, and nobody had stopped it; whether the guard's end did.
         owned: What the store says the host owns, where it was read after all that was shown; None where it was not.
         withheld: A VM is to be started by its owner that was not told so when it registered (R22).
     """
 
     states: dict[str, VmState] = field(default_factory=dict)
-    off: set[str] = field(default_factory=set)
+    off: dict[str, bool] = field(default_factory=dict)
     foreign: dict[str, VmRecord] = field(default_factory=dict)
     owners_changed: bool = False
     owned: list[VmRecord] | None = None
@@ -53,7 +55,7 @@ class Seen:
         """Add what a part of it has shown."""
         self.owned = None
         self.states.update((seen.vm_id, seen.state) for seen in observations)
-        self.off.update(seen.vm_id for seen in observations if _is_off(seen))
+        self.off.update((seen.vm_id, seen.state_reason == SELF_FENCED) for seen in observations if _is_off(seen))
         self.foreign.update((record.vm_id, record) for record in result.foreign)
         self.owners_changed |= bool(result.adopted or result.moved)
         self.withheld |= any(record.withheld for record in (*result.updated, *result.foreign))
@@ -232,11 +234,13 @@ class InventoryDesk:
             self._alarms.raise_alarm("EMPTY_INVENTORY", host_id, message)
             return
         self._alarms.clear_alarm("EMPTY_INVENTORY", host_id)
-        off = {
-            record.vm_id: self._is_silent(record.owner_host_id) for record in seen.foreign.values() if record.vm_id in seen.off
-        }
+        left = [
+            Leftover(vm_id=vm_id, fenced=fenced, owner_silent=self._is_silent(seen.foreign[vm_id].owner_host_id))
+            for vm_id, fenced in seen.off.items()
+            if vm_id in seen.foreign
+        ]
         cluster_id, incarnation = self._memory.cluster.cluster_id, self._session.incarnation
-        if await self._store.vms.told_whole(cluster_id, host_id, incarnation, seen.states.keys(), off):
+        if await self._store.vms.told_whole(cluster_id, host_id, incarnation, seen.states.keys(), left):
             seen.withheld = True
         if gone:
             absent = [VmObservation(vm_id=record.vm_id, name=record.name, state=VmState.ABSENT) for record in gone]
@@ -252,7 +256,7 @@ class InventoryDesk:
 
 
 def _is_off(seen: VmObservation) -> bool:
-    return seen.state is VmState.SHUTOFF and seen.state_reason in {"", "unknown"}
+    return seen.state is VmState.SHUTOFF and seen.state_reason in {"", "unknown", SELF_FENCED}
 
 
 def _observations(message: ms.InventoryReport) -> list[VmObservation]:

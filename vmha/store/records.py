@@ -311,6 +311,20 @@ class ClusterSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A VM of another owner that a host's whole inventory shows shut off, and nobody there had stopped.
+
+    Attributes:
+        fenced: The host's guard had ended, and it stopped the VM; else its libvirt does not say why it is off.
+        owner_silent: Nobody hears its owner at this moment: what that one executes it will say when it is back.
+    """
+
+    vm_id: str
+    fenced: bool
+    owner_silent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveResult:
     """What an inventory changed, and what is odd in it.
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from vmha.model import VmState
 from vmha.store import codec, keys
-from vmha.store.records import ObserveResult, VmObservation, VmRecord
+from vmha.store.records import Leftover, ObserveResult, VmObservation, VmRecord
 from vmha.store.scripts import Scripts, pairs, refusal, store_errors
 
 _FINDINGS = ("adopted", "updated", "moved", "deleted", "foreign", "absent")
@@ -103,14 +103,14 @@ class Vms:
             await self._scripts.run("vm_sighted", cluster_id, host_id, incarnation, *flat)
 
     async def told_whole(
-        self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str], off: Mapping[str, bool] | None = None
+        self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str], left: Sequence[Leftover] = ()
     ) -> int:
         """Takes in that a host's whole inventory named these VMs only: of no other one anything is there (R22).
 
         Args:
             seen: What it named; nothing at all takes no mark back, for a libvirt that lists nothing is a fault.
-            off: VMs of other owners that are off there without a word, and whether nobody hears their owner. One that came in
-                after the host's last whole inventory, in an earlier boot, has ended with that boot.
+            left: What is off there. What came in after the host's last whole inventory has ended there: by its guard, or with
+                the boot in which that inventory was sent.
 
         Returns:
             How many of those had left their owner, and are to be started by it.
@@ -120,11 +120,11 @@ class Vms:
         """
         marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id)) if seen else ()
         gone = sorted({codec.text(vm_id) for vm_id in marked} - seen)
-        flat = [part for vm_id, silent in sorted((off or {}).items()) for part in (vm_id, codec.flag(silent))]
+        flat = [part for one in left for part in (one.vm_id, codec.flag(one.fenced), codec.flag(one.owner_silent))]
         while len(gone) > CHUNK:
             await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, -1, *gone[:CHUNK])
             gone = gone[CHUNK:]
-        [ended] = await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, len(flat) // 2, *flat, *gone)
+        [ended] = await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, len(left), *flat, *gone)
         return int(ended)
 
     async def withheld(self, cluster_id: str) -> tuple[int, tuple[VmRecord, ...]]:

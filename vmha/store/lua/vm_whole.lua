@@ -1,26 +1,27 @@
 -- uses: seen
--- What a host's whole inventory says of VMs that are not its own. ARGV: host_id, incarnation, how many it has off without a word (-1:
--- that is said in a later part), for each of those the vm_id and whether nobody hears its owner (1 or 0); then vm_ids that it does not
--- name any more. Answers how many of them left their owner, ended here, and are the owner's to start.
+-- What a host's whole inventory says of VMs that are not its own. ARGV: host_id, incarnation, how many it has off (-1: that is said in a
+-- later part), for each of those the vm_id, whether the host's guard ended it, whether nobody hears its owner (1 or 0); then vm_ids
+-- that it does not name any more. Answers how many of them left their owner, ended here, and are the owner's to start.
 local me, incarnation, part = ARGV[1], ARGV[2], num(ARGV[3]) < 0
 local off = math.max(num(ARGV[3]), 0)
 local host, ended = K_host(me), 0
 if not in_force(host, incarnation) then return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation} end
 local known = redis.call('HMGET', host, 'boot_id', 'whole_boot', 'whole_generation')
-local booted = (known[3] or '') ~= '' and known[2] ~= known[1]
+local booted = known[2] ~= known[1]
 
--- Its definition came here after its last change of hands, for no older one was left at the last whole inventory; the host has
--- booted since. It had come in, no manager heard of that, and it ended with the host (R22).
-for i = 4, 2 + 2 * off, 2 do
+-- Its definition came here after its last change of hands, for no older one was left at the last whole inventory. It had come in, no
+-- manager heard of that, and it ended: by the guard, or with the host, which has booted since (R22).
+for i = 4, 1 + 3 * off, 3 do
   local vm = K_vm(ARGV[i])
   local row = redis.call('HMGET', vm, 'owner', 'departed', 'handed_at', 'moving_to')
-  local came_in = booted and (row[1] or '') ~= '' and row[1] ~= me and (row[4] or '') == '' and num(known[3]) >= num(row[3])
-  if came_in and (row[2] == '1' or ARGV[i + 1] == '1') then
+  local foreign = (row[1] or '') ~= '' and row[1] ~= me and (row[4] or '') == ''
+  local came_in = (known[3] or '') ~= '' and num(known[3]) >= num(row[3]) and (booted or ARGV[i + 1] == '1')
+  if foreign and came_in and (row[2] == '1' or ARGV[i + 2] == '1') then
     ended = ended + (row[2] == '1' and 1 or 0)
     for name, value in pairs(ended_elsewhere(ARGV[i], row[2] == '1', me, 0)) do redis.call('HSET', vm, name, value) end
   end
 end
-for i = 4 + 2 * off, #ARGV do
+for i = 4 + 3 * off, #ARGV do
   local vm = K_vm(ARGV[i])
   if get(vm, 'seen_on') == me then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
   if get(vm, 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), ARGV[i]) end
