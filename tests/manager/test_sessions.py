@@ -375,17 +375,29 @@ async def test_r22_a_host_that_was_given_up_keeps_what_runs_there_for_a_drain(
     assert sorted(gone.vm_id for gone in update.releases) == [vm_id(1), vm_id(2)][not goes :]
 
 
-async def test_r22_a_host_that_rebooted_in_a_migration_is_told_to_start_the_vm_when_nobody_else_has_it(cluster: World) -> None:
-    """Registering starts nothing that another host may have; when that one has nothing of it any more its own host is told."""
+@pytest.mark.parametrize("boots", [False, True])
+async def test_r22_a_host_that_rebooted_in_a_migration_is_told_to_start_the_vm_when_nobody_else_has_it(
+    cluster: World, boots: bool
+) -> None:
+    """Registering starts nothing that another host may have; when that one has nothing of it any more its own host is told.
+
+    A host that has booted has nothing of it even where it lists no VM at all.
+    """
     source = await _registered(cluster, "h1", [vm_report(1)])
-    target = await _registered(cluster, "h2", [vm_report(2)])
+    target = await _registered(cluster, "h2", [] if boots else [vm_report(2)])
     await target.acked(await target.inventory([vm_report(1, vm_pb2.VM_STATE_PAUSED, reason="migration")], full=False))
     await source.vanish()
     reborn = cluster.agent("h1", boot_id="boot-h1-2")
     await reborn.connect()
     at_first = await reborn.register([vm_report(1, SHUTOFF, reason="unknown")])
 
-    await target.acked(await target.inventory([vm_report(2)]))
+    if boots:
+        await target.vanish()
+        target = cluster.agent("h2", boot_id="boot-h2-2")
+        await target.connect()
+        await target.register([])
+    else:
+        await target.acked(await target.inventory([vm_report(2)]))
     then = (await reborn.next("ownership")).ownership
 
     assert [(vm.desired_state, vm.start) for vm in at_first.owned] == [(vm_pb2.VM_STATE_UNSPECIFIED, False)]

@@ -320,6 +320,12 @@ PASSES: dict[str, Callable[[], Truth]] = {
          line(12.0, Fact.SELF_FENCED, "h2"), line(12.0, Fact.GUEST_ENDS, "h2", "vm1", "self_fencing"),
          line(20.0, Fact.AGENT_UP, "h1"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")]
     ),
+    "a returned host starts what had gone on from where it had sent it, and ended there": lambda: truth(
+        [line(5.0, Fact.GUEST_ENDS, "h1", "vm1", "migration"), line(5.0, Fact.GUEST_RUNS, "h2", "vm1", "migration"),
+         line(6.0, Fact.GUEST_ENDS, "h2", "vm1", "migration"), line(6.0, Fact.GUEST_RUNS, "h3", "vm1", "migration"),
+         line(7.0, Fact.ACT, cause="store_down"), line(12.0, Fact.SELF_FENCED, "h3"),
+         line(12.0, Fact.GUEST_ENDS, "h3", "vm1", "self_fencing"), line(22.0, Fact.GUEST_RUNS, "h1", "vm1", "resume")]
+    ),
     "a cluster that nobody has disturbed for long is at rest": lambda: truth(
         [line(5.0, Fact.ACT, "h2", cause="maintenance_on")], until=300,
         final={"hosts": {"h1": "HEALTHY", "h2": "IN_MAINTENANCE", "h3": "HEALTHY"},

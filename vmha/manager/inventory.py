@@ -240,7 +240,8 @@ class InventoryDesk:
             if vm_id in seen.foreign
         ]
         cluster_id, incarnation = self._memory.cluster.cluster_id, self._session.incarnation
-        if await self._store.vms.told_whole(cluster_id, host_id, incarnation, seen.states.keys(), left):
+        believed = seen.states or host_id in self._memory.undelivered
+        if await self._store.vms.told_whole(cluster_id, host_id, incarnation, seen.states.keys() if believed else None, left):
             seen.withheld = True
         if gone:
             absent = [VmObservation(vm_id=record.vm_id, name=record.name, state=VmState.ABSENT) for record in gone]

@@ -69,13 +69,20 @@ def start_after_proof(truth: Truth) -> Iterator[Violation]:
 def _came_back(truth: Truth, start: Line, ran: Interval) -> bool:
     """Whether a VM starts on the host that it had migrated from, and which owns it still, after its target ended it (R22).
 
-    Its move was not noted in time, the store or an agent being away. The target has fenced itself, was told to give up what
-    another owns, or has booted since: both hosts are alive, have said or were seen not to run it.
+    Its move was not noted in time, a manager, the store or an agent being away; it may have gone on from one target to another.
+    The last has fenced itself, was told to give up what another owns, or has booted since: that one and the owner are alive, have
+    said or were seen not to run it.
     """
-    left = truth.last_host(start.vm, ran.start)
-    source = left.host if left else truth.scenario.vm(start.vm).host
     booted = any(line.host == ran.host and (ran.end or 0.0) <= line.t <= start.t for line in truth.facts(Fact.HOST_UP))
-    return (source, ran.cause) == (start.host, "migration") and (ran.ended_by in {"self_fencing", "agent"} or booted)
+    if ran.ended_by not in {"self_fencing", "agent"} and not booted:
+        return False
+    span: Interval | None = ran
+    while span is not None and span.cause == "migration":
+        left = truth.last_host(start.vm, span.start)
+        if (left.host if left else truth.scenario.vm(start.vm).host) == start.host:
+            return True
+        span = left
+    return False
 
 
 def proof_is_true(truth: Truth) -> Iterator[Violation]:

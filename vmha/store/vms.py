@@ -103,12 +103,12 @@ class Vms:
             await self._scripts.run("vm_sighted", cluster_id, host_id, incarnation, *flat)
 
     async def told_whole(
-        self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str], left: Sequence[Leftover] = ()
+        self, cluster_id: str, host_id: str, incarnation: int, seen: Set[str] | None, left: Sequence[Leftover] = ()
     ) -> int:
         """Takes in that a host's whole inventory named these VMs only: of no other one anything is there (R22).
 
         Args:
-            seen: What it named; nothing at all takes no mark back, for a libvirt that lists nothing is a fault.
+            seen: What it named; None where it named nothing, and that is not to be believed: no mark is taken back.
             left: What is off there. What came in after the host's last whole inventory has ended there: by its guard, or with
                 the boot in which that inventory was sent.
 
@@ -118,8 +118,8 @@ class Vms:
         Raises:
             Aborted: STALE_INCARNATION when incarnation is not in force.
         """
-        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id)) if seen else ()
-        gone = sorted({codec.text(vm_id) for vm_id in marked} - seen)
+        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id)) if seen is not None else ()
+        gone = sorted({codec.text(vm_id) for vm_id in marked} - (seen or set()))
         flat = [part for one in left for part in (one.vm_id, codec.flag(one.fenced), codec.flag(one.owner_silent))]
         while len(gone) > CHUNK:
             await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, -1, *gone[:CHUNK])
