@@ -118,13 +118,9 @@ class Vms:
         Raises:
             Aborted: STALE_INCARNATION when incarnation is not in force.
         """
-        marked = await self._scripts.command("SMEMBERS", keys.HOST_SEEN(cluster_id, host_id)) if seen is not None else ()
-        gone = sorted({codec.text(vm_id) for vm_id in marked} - (seen or set()))
         flat = [part for one in left for part in (one.vm_id, codec.flag(one.fenced), codec.flag(one.owner_silent))]
-        while len(gone) > CHUNK:
-            await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, -1, *gone[:CHUNK])
-            gone = gone[CHUNK:]
-        [ended] = await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, len(left), *flat, *gone)
+        named, believed = sorted(seen or ()), codec.flag(seen is not None)
+        [ended] = await self._scripts.run("vm_whole", cluster_id, host_id, incarnation, believed, len(left), *flat, *named)
         return int(ended)
 
     async def withheld(self, cluster_id: str) -> tuple[int, tuple[VmRecord, ...]]:

@@ -1,9 +1,8 @@
 -- uses: seen
--- What a host's whole inventory says of VMs that are not its own. ARGV: host_id, incarnation, how many it has off (-1: that is said in a
--- later part), for each of those the vm_id, whether the host's guard ended it, whether nobody hears its owner (1 or 0); then vm_ids
--- that it does not name any more. Answers how many of them left their owner, ended here, and are the owner's to start.
-local me, incarnation, part = ARGV[1], ARGV[2], num(ARGV[3]) < 0
-local off = math.max(num(ARGV[3]), 0)
+-- What a host's whole inventory says of VMs that are not its own. ARGV: host_id, incarnation, whether what it does not name is not there
+-- (1 or 0), how many it has off, for each of those the vm_id, whether the host's guard ended it, whether nobody hears its owner (1 or
+-- 0); then all vm_ids that it names. Answers how many of them left their owner, ended here, and are the owner's to start.
+local me, incarnation, believed, off = ARGV[1], ARGV[2], ARGV[3] == '1', num(ARGV[4])
 local host, ended = K_host(me), 0
 if not in_force(host, incarnation) then return {'STALE_INCARNATION', 'host_id', me, 'incarnation', incarnation} end
 local known = redis.call('HMGET', host, 'boot_id', 'whole_boot', 'whole_generation')
@@ -11,7 +10,7 @@ local booted = known[2] ~= known[1]
 
 -- Its definition came here after its last change of hands, for no older one was left at the last whole inventory. It had come in, no
 -- manager heard of that, and it ended: by the guard, or with the host, which has booted since (R22).
-for i = 4, 1 + 3 * off, 3 do
+for i = 5, 2 + 3 * off, 3 do
   local vm = K_vm(ARGV[i])
   local row = redis.call('HMGET', vm, 'owner', 'departed', 'handed_at', 'moving_to')
   local foreign = (row[1] or '') ~= '' and row[1] ~= me and (row[4] or '') == ''
@@ -21,13 +20,15 @@ for i = 4, 1 + 3 * off, 3 do
     for name, value in pairs(ended_elsewhere(ARGV[i], row[2] == '1', me, 0)) do redis.call('HSET', vm, name, value) end
   end
 end
-for i = 4 + 3 * off, #ARGV do
-  local vm = K_vm(ARGV[i])
-  if get(vm, 'seen_on') == me then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
-  if get(vm, 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), ARGV[i]) end
+local named = {}
+for i = 5 + 3 * off, #ARGV do named[ARGV[i]] = true end
+for _, vm_id in ipairs(believed and redis.call('SMEMBERS', K_host_seen(me)) or {}) do
+  if not named[vm_id] then
+    local vm = K_vm(vm_id)
+    if get(vm, 'seen_on') == me then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
+    if get(vm, 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), vm_id) end
+  end
 end
-if not part then
-  local generation = off == 0 and int(num(get(K_cluster(), 'store_generation'))) or ''
-  redis.call('HSET', host, 'whole_boot', known[1] or '', 'whole_generation', generation)
-end
+redis.call('HSET', host, 'whole_boot', known[1] or '',
+  'whole_generation', off == 0 and int(num(get(K_cluster(), 'store_generation'))) or '')
 return {'OK', ended}
