@@ -35,6 +35,8 @@ MANAGER_PORT, EVAC_PORT = 7400, 7402
 NEXT_MANAGER = 10
 """Replicas listen this many ports apart."""
 CALL_TIMEOUT_S = 5.0
+STAYS_SETTLED_S = 1.2
+"""A change of the members makes a configuration within a heartbeat, and within 1 s."""
 RECONNECT = ("grpc.max_reconnect_backoff_ms", 500)
 
 
@@ -280,17 +282,31 @@ class Stack:
             return False
 
     def wait_settled(self, guests: int, timeout_s: float = 60) -> None:
-        """Wait until HA is active, learning over, every host healthy, leased, of the newest configuration, all guests owned."""
-        self.wait(lambda: self._settled(guests), timeout_s, f"the cluster is settled with {guests} guests")
+        """Wait until HA is active, learning over, every host healthy, leased, of the newest configuration, all guests owned.
 
-    def _settled(self, guests: int) -> bool:
+        And all that for a moment: the last host's registration makes one more configuration, in which that host votes. A cluster
+        whose manager dies before it has hosts that nobody can attest to.
+        """
+        since, of_version = 0.0, 0
+
+        def holds() -> bool:
+            nonlocal since, of_version
+            version = self._settled(guests)
+            if not version or version != of_version:
+                since, of_version = time.monotonic(), version
+            return bool(version) and time.monotonic() - since > STAYS_SETTLED_S
+
+        self.wait(holds, timeout_s, f"the cluster is settled with {guests} guests")
+
+    def _settled(self, guests: int) -> int:
+        """The configuration in which it is; 0: it is not."""
         try:
             cluster = self.cluster.GetCluster(cs.GetClusterRequest(cluster_id=CLUSTER), timeout=CALL_TIMEOUT_S).cluster
             hosts = self.cluster.ListHosts(cs.ListHostsRequest(cluster_id=CLUSTER), timeout=CALL_TIMEOUT_S).hosts
             vms = self.vms()
         except grpc.RpcError:
-            return False
-        return (
+            return 0
+        settled = (
             cluster.protection_state == cluster_pb2.PROTECTION_STATE_ACTIVE
             and not cluster.learning
             and all(h.state == host_pb2.HOST_STATE_HEALTHY and h.incarnation for h in hosts)
@@ -298,6 +314,7 @@ class Stack:
             and len(hosts) == self.hosts
             and sum(vm.state == vm_pb2.VM_STATE_RUNNING for vm in vms.values()) >= guests
         )
+        return cluster.config_version if settled else 0
 
     def _answers(self) -> bool:
         if (process := self.processes["manager"]).poll() is not None:

@@ -33,7 +33,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             stack = cluster.stack
             events = [f"{seen.at:.2f} {' '.join(str(seen.event).split())}" for seen in stack.events.all()]
             report.sections.append(("events", "\n".join(events[-LOG_LINES:])))
-            for path in sorted(Path(stack.lab.directory).rglob("*.log")):
+            directory = Path(stack.lab.directory)
+            for path in sorted([*directory.rglob("*.log"), *directory.rglob("agent.out")]):
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
                 report.sections.append((str(path.relative_to(stack.lab.directory)), "\n".join(lines[-LOG_LINES:])))
     return report
