@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
+REASON_SELF_FENCED: Final = "self_fenced"
+"""An agent's reason for the state of a VM that it stopped because its guard had ended: nobody wished it to be off."""
 ID_PATTERN = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,61}[a-z0-9])?\Z")
 """What a cluster_id, host_id or group_id looks like."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from pathlib import Path
 
@@ -44,10 +43,11 @@ async def test_what_left_is_on_disk_until_a_manager_has_taken_note_of_it(tmp_pat
 
 async def test_a_disk_that_hangs_holds_up_nobody() -> None:
     """The record is written beside the event loop: a host whose disk stands still must be able to stop its guests."""
-    answers = threading.Event()
+    asked, answers = threading.Event(), threading.Event()
 
     class Hung(MemoryFile):
         def write(self, content: bytes) -> None:
+            asked.set()
             answers.wait(10.0)
             super().write(content)
 
@@ -55,7 +55,7 @@ async def test_a_disk_that_hangs_holds_up_nobody() -> None:
     departures = opened(file)
     async with running(departures.run()):
         departures.note("v1", "one", *LEFT)
-        await asyncio.sleep(0.05)
+        await until(asked.is_set)
         assert file.content is None
         answers.set()
         await until(lambda: file.content is not None)
@@ -149,9 +149,12 @@ def test_the_record_is_bounded() -> None:
 async def test_a_disk_that_takes_nothing_keeps_it_from_nobody() -> None:
     """It is told from memory all the same, and what changes next is tried again."""
 
+    refused = threading.Event()
+
     class Full(MemoryFile):
         def write(self, content: bytes) -> None:
             if b"v2" not in content:
+                refused.set()
                 raise Unavailable("STATE_UNAVAILABLE", "no space left on device")
             super().write(content)
 
@@ -159,7 +162,7 @@ async def test_a_disk_that_takes_nothing_keeps_it_from_nobody() -> None:
     departures = opened(file)
     async with running(departures.run()):
         departures.note("v1", "one", *LEFT)
-        await asyncio.sleep(0.05)
+        await until(refused.is_set)
         assert departures.untold.keys() == {"v1"}
         departures.note("v2", "two", *LEFT)
         await until(lambda: file.content is not None)

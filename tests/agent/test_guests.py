@@ -177,6 +177,8 @@ async def test_r22_what_left_is_told_by_the_next_boots_agent(hypervisor: MemoryH
             vm_id: (known(second, vm_id).name, known(second, vm_id).state, known(second, vm_id).reason) for vm_id in (VM1, VM2)
         }
         assert told == {VM1: ("one", VmState.ABSENT, "migrated"), VM2: ("two", VmState.SHUTOFF, "migrated")}
+        state.told({VM1: 9}, {})
+        assert messages.vm_report(known(second, VM1), state).epoch == 4, "of the epoch under which it left"
 
         hypervisor.user_sets(VM2, VmState.PAUSED, "migration")
         await until(lambda: known(second, VM2).state is VmState.PAUSED)

@@ -10,7 +10,6 @@ from vmha.errors import Aborted
 from vmha.manager.host_queues import HostQueues
 from vmha.manager.relayed_guests import RelayedGuests
 from vmha.model import VmState
-from vmha.rpc.scalars import duration
 from vmha.store import Store
 from vmha.v1 import heartbeat_pb2, vm_pb2
 
@@ -34,10 +33,10 @@ class Sighted:
             raise Aborted("STALE_INCARNATION", "it was revoked")
         self.said.append((host_id, incarnation, states))
 
-    def hear(self, *, relayed: bool = True, incarnation: int = 3, at_s: int = 0, **vms: Any) -> None:
+    def hear(self, *, relayed: bool = True, incarnation: int = 3, at_s: float = 0.0, **vms: Any) -> None:
         epochs = [heartbeat_pb2.VmEpoch(vm_id=vm_id, state=state) for vm_id, state in vms.items()]
-        beat = heartbeat_pb2.Heartbeat(host_id="h2", incarnation=incarnation, boot_time=duration(at_s), vms=epochs)
-        self.guests.take(beat, relayed=relayed)
+        beat = heartbeat_pb2.Heartbeat(host_id="h2", incarnation=incarnation, vms=epochs)
+        self.guests.take(beat, at_s, relayed=relayed)
 
     async def take(self, **said: Any) -> None:
         self.hear(**said)

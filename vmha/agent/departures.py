@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from vmha.agent.hypervisor import INCOMING, DomainChange
+from vmha.agent.hypervisor import ENDED, INCOMING, DomainChange
 from vmha.agent.state_file import StateFile
 from vmha.errors import Unavailable
 from vmha.model import VmState
@@ -22,7 +22,6 @@ from vmha.model import VmState
 DEPARTURES_NAME: Final = "departures.json"
 KEPT: Final = 512
 """The oldest beyond it are forgotten."""
-_ENDED: Final = frozenset({VmState.SHUTOFF, VmState.CRASHED, VmState.ABSENT})
 
 _log = structlog.get_logger("vmha.agent")
 
@@ -71,11 +70,11 @@ class Departures:
 
     def explain(self, vm_id: str, state: VmState, reason: str) -> str:
         """Why a VM is in its state: once it has left, what became of its definition counts for nothing."""
-        return str(DomainChange.MIGRATED) if vm_id in self._untold and state in _ENDED else reason
+        return str(DomainChange.MIGRATED) if vm_id in self._untold and state in ENDED else reason
 
     def note(self, vm_id: str, name: str, state: VmState, reason: str) -> int:
         """What is seen of a VM now. Returns the epoch under which it left; 0 where it did not."""
-        if state in _ENDED:
+        if state in ENDED:
             if reason == DomainChange.MIGRATED and vm_id not in self._all:
                 self._left(vm_id, name)
             departure = self._all.get(vm_id)

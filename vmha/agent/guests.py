@@ -250,7 +250,7 @@ class Guests:
         except InvalidField as error:
             self._complain(domain, error.message)
             facts, xml = None, ""
-        reason = self.why(domain.vm_id, domain.state, self.departures.explain(domain.vm_id, domain.state, domain.reason))
+        reason, left_epoch = self._explain(domain.vm_id, domain.name, domain.state, domain.reason)
         return Guest(
             vm_id=domain.vm_id,
             name=domain.name,
@@ -262,18 +262,21 @@ class Guests:
             autostart=domain.autostart,
             autostart_taken=taken,
             claim_epoch=claim_epoch,
-            left_epoch=self.departures.note(domain.vm_id, domain.name, domain.state, reason),
+            left_epoch=left_epoch,
         )
 
     def _depart(self, guest: Guest) -> None:
-        reason = self._why_gone.pop(guest.vm_id, "")
-        reason = self.why(guest.vm_id, VmState.ABSENT, self.departures.explain(guest.vm_id, VmState.ABSENT, reason))
+        reason, left_epoch = self._explain(guest.vm_id, guest.name, VmState.ABSENT, self._why_gone.pop(guest.vm_id, ""))
         self._complaints.pop(guest.vm_id, None)
         self._departed.pop(guest.vm_id, None)
-        left_epoch = self.departures.note(guest.vm_id, guest.name, VmState.ABSENT, reason)
         self._departed[guest.vm_id] = _gone(guest.vm_id, guest.name, reason, left_epoch)
         while len(self._departed) > DEPARTED_KEPT:
             self._departed.pop(next(iter(self._departed)))
+
+    def _explain(self, vm_id: str, name: str, state: VmState, reason: str) -> tuple[str, int]:
+        """The reason that is reported of a VM, given libvirt's, and the epoch under which it left; 0 where it did not."""
+        reason = self.why(vm_id, state, self.departures.explain(vm_id, state, reason))
+        return reason, self.departures.note(vm_id, name, state, reason)
 
     def _complain(self, domain: Domain, problem: str) -> None:
         if problem and self._complaints.get(domain.vm_id) != problem:

@@ -13,6 +13,8 @@ from vmha.model import VmState
 
 INCOMING: Final = "migration"
 """libvirt's reason of a domain that is paused because it is coming in, or going, by a live migration."""
+ENDED: Final = frozenset({VmState.SHUTOFF, VmState.CRASHED, VmState.ABSENT})
+"""Nothing of a domain executes, or can."""
 
 
 class HypervisorRefused(PreconditionFailed):

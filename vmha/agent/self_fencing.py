@@ -14,17 +14,15 @@ from typing import Final
 import structlog
 
 from vmha.agent.guests import Guests
-from vmha.agent.hypervisor import LocalHypervisor
+from vmha.agent.hypervisor import ENDED, LocalHypervisor
 from vmha.agent.keeper import Keeper
 from vmha.agent.lease_events import VmsGone
 from vmha.agent.metrics import Metrics
 from vmha.agent.state import State
 from vmha.clock import Clock
 from vmha.errors import Unavailable, VmhaError
-from vmha.model import Timers, VmState
+from vmha.model import REASON_SELF_FENCED, Timers, VmState
 
-REASON: Final = "self_fenced"
-"""Reported as the reason of a VM that was stopped here: nobody wished it to be off."""
 PARALLEL: Final = 6
 FIRST_SHARE: Final = 0.25
 """Of T_kill: what libvirt gets before signals are sent."""
@@ -70,8 +68,8 @@ class SelfFencing:
         """Why a VM is in its state: libvirt's reason, unless it was stopped here for the guard's end."""
         if vm_id not in self._state.fenced:
             return reason
-        if state in {VmState.SHUTOFF, VmState.CRASHED, VmState.ABSENT}:
-            return REASON
+        if state in ENDED:
+            return REASON_SELF_FENCED
         if not self._keeper.lease.latched:
             self._state.unfence(vm_id)
         return reason

@@ -18,7 +18,7 @@ from vmha.manager import metrics
 from vmha.manager.alarms import AlarmSink
 from vmha.manager.memory import ClusterMemory
 from vmha.manager.sessions import Session, Sessions
-from vmha.model import VmState
+from vmha.model import REASON_SELF_FENCED, VmState
 from vmha.rpc.convert import host_facts_from_proto, vm_facts_from_proto
 from vmha.rpc.scalars import enum_from_proto
 from vmha.store import Store
@@ -29,8 +29,6 @@ from vmha.v1 import vm_pb2
 QUEUE_BYTES: Final = 8 * 1024 * 1024
 """Inventory of one session that may wait; what comes beyond is asked for again when the store is back."""
 RETRY_S: Final = 0.5
-SELF_FENCED: Final = "self_fenced"
-"""An agent's reason for a VM that it stopped because its guard had ended."""
 EXECUTING: Final = frozenset({VmState.RUNNING, VmState.PAUSED})
 
 
@@ -55,7 +53,7 @@ class Seen:
         """Add what a part of it has shown."""
         self.owned = None
         self.states.update((seen.vm_id, seen.state) for seen in observations)
-        self.off.update((seen.vm_id, seen.state_reason == SELF_FENCED) for seen in observations if _is_off(seen))
+        self.off.update((seen.vm_id, seen.state_reason == REASON_SELF_FENCED) for seen in observations if _is_off(seen))
         self.foreign.update((record.vm_id, record) for record in result.foreign)
         self.owners_changed |= bool(result.adopted or result.moved)
         self.withheld |= any(record.withheld for record in (*result.updated, *result.foreign))
@@ -257,7 +255,7 @@ class InventoryDesk:
 
 
 def _is_off(seen: VmObservation) -> bool:
-    return seen.state is VmState.SHUTOFF and seen.state_reason in {"", "unknown", SELF_FENCED}
+    return seen.state is VmState.SHUTOFF and seen.state_reason in {"", "unknown", REASON_SELF_FENCED}
 
 
 def _observations(message: ms.InventoryReport) -> list[VmObservation]:

@@ -21,15 +21,18 @@ class RelayedGuests:
         self._cluster_id = cluster_id
         self._queues = queues
         self._said: dict[str, tuple[int, dict[str, VmState]]] = {}
-        self._newest: dict[str, tuple[int, int, int]] = {}
+        self._newest: dict[str, tuple[int, float]] = {}
 
-    def take(self, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
+    def take(self, beat: heartbeat_pb2.Heartbeat, made_at_s: float, *, relayed: bool) -> None:
         """A heartbeat of the incarnation in force. One that came by the host's own session ends what is remembered of it.
 
-        Only the newest counts (R13), by the host's own clock: a peer may bring what it was given a while ago.
+        Only the newest counts (R13): a peer may bring what it was given a while ago.
+
+        Args:
+            made_at_s: Its `boot_time`, seconds on the host's own clock.
         """
         host_id, incarnation = beat.host_id, beat.incarnation
-        made = (incarnation, beat.boot_time.seconds, beat.boot_time.nanos)
+        made = (incarnation, made_at_s)
         is_old = made < self._newest.get(host_id, made)
         if not is_old:
             self._newest[host_id] = made

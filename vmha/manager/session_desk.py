@@ -178,7 +178,8 @@ class SessionDesk:
     def heard(self, host_id: str, boot_id: str, beat: heartbeat_pb2.Heartbeat, *, relayed: bool) -> None:
         """A heartbeat of the incarnation in force."""
         cluster = self._cluster
-        self._relayed.take(beat, relayed=relayed)
+        boot_time_s = seconds(beat.boot_time)
+        self._relayed.take(beat, boot_time_s, relayed=relayed)
         if beat.store_generation > cluster.memory.cluster.store_generation:
             cluster.safe_mode.seen(beat.store_generation)
         if beat.config_version and cluster.configs.confirmed(host_id, beat.config_version):
@@ -189,7 +190,7 @@ class SessionDesk:
                 boot_id=boot_id,
                 relayed=relayed,
                 self_fencing=beat.self_fencing,
-                boot_time_s=seconds(beat.boot_time),
+                boot_time_s=boot_time_s,
             )
         )
 

@@ -1,8 +1,9 @@
 -- The one way in which a VM changes hands; every caller has compared owner and epoch first.
 local function hand_over(vm_id, from_id, to_id, to_incarnation, epoch, claim_id)
   local vm = K_vm(vm_id)
+  decided()
   redis.call('HSET', vm, 'owner', to_id, 'owner_incarnation', to_incarnation, 'epoch', int(epoch), 'claim_id', claim_id,
-    'claim_open', claim_id ~= '' and '1' or '0')
+    'claim_open', claim_id ~= '' and '1' or '0', 'handed_at', get(K_cluster(), 'store_generation'))
   local seen_on = get(vm, 'seen_on')
   local moving_to = get(vm, 'moving_to')
   if seen_on ~= '' then redis.call('SREM', K_host_seen(seen_on), vm_id) end
@@ -11,8 +12,6 @@ local function hand_over(vm_id, from_id, to_id, to_incarnation, epoch, claim_id)
     'lock_id', 'lock_until_ms')
   redis.call('SREM', K_host_vms(from_id), vm_id)
   redis.call('SADD', K_host_vms(to_id), vm_id)
-  decided()
-  redis.call('HSET', vm, 'handed_at', get(K_cluster(), 'store_generation'))
 end
 
 local function stale_vm(vm_id, row)

@@ -42,6 +42,13 @@ local function see_no_more(host_id, incarnation)
   end
 end
 
+-- It is not at a host that had said it executes it.
+local function unsee(vm_id, host_id)
+  local vm = K_vm(vm_id)
+  if get(vm, 'seen_on') == host_id then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
+  if get(vm, 'moving_to') ~= host_id then redis.call('SREM', K_host_seen(host_id), vm_id) end
+end
+
 -- What to write of a VM that has ended on a host to which it had come. When it has left its owner, too, it runs nowhere, and is its
 -- owner's to start (R22). Either half may be told first. `epoch` is the newest that was heard: the same word of its owner, said
 -- again, is of an older one from then on.

@@ -161,8 +161,7 @@ local function from_another(o, row)
     write(o.id, row, {seen_on = me, seen_incarnation = incarnation, seen_state = o.state})
     redis.call('SADD', K_host_seen(me), o.id)
   elseif row.seen_on == me then
-    redis.call('HDEL', K_vm(o.id), 'seen_on', 'seen_incarnation', 'seen_state')
-    if get(K_vm(o.id), 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), o.id) end
+    unsee(o.id, me)
   end
   -- It had come in, and this host's guard has ended it: where it had gone it is no more. What its owner saw may be told later.
   if row.seen_on == me and o.state == 'SHUTOFF' and o.reason == SELF_FENCED then write(o.id, row, ended_elsewhere(o.id, row.departed == '1', me, o.epoch)) end

@@ -23,11 +23,7 @@ end
 local named = {}
 for i = 5 + 3 * off, #ARGV do named[ARGV[i]] = true end
 for _, vm_id in ipairs(believed and redis.call('SMEMBERS', K_host_seen(me)) or {}) do
-  if not named[vm_id] then
-    local vm = K_vm(vm_id)
-    if get(vm, 'seen_on') == me then redis.call('HDEL', vm, 'seen_on', 'seen_incarnation', 'seen_state') end
-    if get(vm, 'moving_to') ~= me then redis.call('SREM', K_host_seen(me), vm_id) end
-  end
+  if not named[vm_id] then unsee(vm_id, me) end
 end
 redis.call('HSET', host, 'whole_boot', known[1] or '',
   'whole_generation', off == 0 and int(num(get(K_cluster(), 'store_generation'))) or '')
